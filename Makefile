@@ -1,0 +1,63 @@
+# The two commands: `make up` runs the default cluster, `make test` passes the tests.
+# Each prepares its own virtual environment (.venv) from the lock files; nothing else is needed
+# but make and a Python >= 3.11 that can make virtual environments.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input -q
+ARGS ?=
+
+# The first interpreter on PATH that is new enough and can make a virtual environment.
+PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 /usr/bin/python3; do \
+	  $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+
+.PHONY: help up test lint types ci-long chaos mutants clean lock capture
+help:  ## list the targets
+	@grep -hE '^[a-z0-9.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "make: no Python >= 3.11 with the venv module was found on PATH; install one (Debian: apt-get install python3-venv) or say PYTHON=/path/to/python" >&2; exit 2; }
+	@echo "preparing $(VENV) with $(PYTHON) ..."
+	@$(PYTHON) -m venv $(VENV)
+
+# pysyncobj comes as source only: setuptools and wheel are pinned in the lock and installed first,
+# so that no unpinned build dependency is ever fetched.
+$(VENV)/.up: requirements.lock pyproject.toml | $(VENV)/bin/python
+	@sed -n '/^setuptools==/,/[^\\]$$/p; /^wheel==/,/[^\\]$$/p' requirements.lock > $(VENV)/build.lock
+	@$(PIP) install --require-hashes --no-deps -r $(VENV)/build.lock
+	@$(PIP) install --require-hashes --no-build-isolation --no-deps -r requirements.lock
+	@$(PIP) install --no-build-isolation --no-deps -e .
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.up
+	@echo "installing what the tests need ..."
+	@$(PIP) install --require-hashes --no-build-isolation --no-deps -r requirements-dev.lock
+	@touch $@
+
+up: $(VENV)/.up  ## start the default cluster and stay in the foreground (ARGS="--detach" to return)
+	@$(BIN)/raftkube up $(ARGS)
+
+test: $(VENV)/.dev  ## linters, types and tests, in under 10 minutes (ARGS="-k name" for a part)
+	@$(MAKE) --no-print-directory lint types
+	@$(BIN)/python -m pytest -m "not long" $(ARGS)
+
+lint: $(VENV)/.dev  ## ruff, flake8-async, import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/flake8 --select ASYNC --enable-extensions ASYNC --exclude .venv .
+	@$(BIN)/lint-imports --no-cache > $(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; exit 1; }
+
+types: $(VENV)/.dev  ## mypy, strict
+	@$(BIN)/mypy
+
+ci-long: $(VENV)/.dev  ## the longer checks of CI
+	@$(BIN)/python -m pytest -m long $(ARGS)
+
+clean:  ## remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .import_linter_cache build *.egg-info
+
+lock: $(VENV)/.dev  ## write the lock files anew
+	@printf 'setuptools>=80\nwheel>=0.45\n' > $(VENV)/build.in
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml $(VENV)/build.in -o requirements.lock
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml $(VENV)/build.in --extra dev -c requirements.lock -o requirements-dev.lock

@@ -1,0 +1,1 @@
+"""bench: measures raftkube beside its peers in one run."""

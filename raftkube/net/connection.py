@@ -1,0 +1,220 @@
+"""One TCP connection, plain or TLS, with a send that never waits.
+
+TLS runs on memory buffers (`ssl.SSLObject`), so encrypting never waits for the socket; whatever the
+socket did not take stands in `_out` and is moved on by the next send or `drain`. trio's own SSLStream
+has no such send, and the watch hub needs one.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from typing import Any, Final
+
+import trio
+
+from raftkube.net import PeerIdentity
+
+_TLS_READ_BYTES: Final = 65_536
+_SHUTDOWN_ERRORS = (OSError, ssl.SSLError)
+
+
+class SocketConnection:
+    """A connected non-blocking socket; `context` makes it TLS (server side unless a name is given)."""
+
+    def __init__(
+        self, sock: socket.socket, context: ssl.SSLContext | None, server_hostname: str | None = None
+    ) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        self._closed = False
+        self._broken = False
+        self._out = bytearray()
+        self._flush_lock = trio.Lock()
+        self._tls: ssl.SSLObject | None = None
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._peer: PeerIdentity | None = None
+        if context is not None:
+            self._tls = context.wrap_bio(
+                self._incoming,
+                self._outgoing,
+                server_side=server_hostname is None,
+                server_hostname=server_hostname,
+            )
+
+    @property
+    def peer(self) -> PeerIdentity | None:
+        return self._peer
+
+    async def handshake(self) -> None:
+        if self._tls is None:
+            await trio.lowlevel.checkpoint()
+            return
+        while True:
+            try:
+                self._tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                await self._flush_tls()
+                await self._feed()
+            except ssl.SSLError as error:
+                with trio.move_on_after(1):
+                    await self._flush_tls_quietly()  # the alert says why to the other end
+                raise trio.BrokenResourceError(f"TLS handshake failed: {error.reason or error}") from error
+        await self._flush_tls()
+        self._peer = _identity(self._tls)
+
+    def send_nowait(self, data: bytes) -> bool:
+        self._check_open()
+        if self._out and not self._push():
+            return False
+        if self._tls is None:
+            self._write(data)
+        else:
+            try:
+                self._tls.write(data)
+            except ssl.SSLError as error:
+                raise self._break(error) from error
+            self._write(self._outgoing.read())
+        return True
+
+    async def drain(self) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if self._out:
+            async with self._flush_lock:
+                while self._out and not self._push():
+                    await trio.lowlevel.wait_writable(self._sock)
+        else:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+
+    async def send_all(self, data: bytes) -> None:
+        while not self.send_nowait(data):
+            await self.drain()
+        await self.drain()
+
+    async def receive_some(self, max_bytes: int = 262_144) -> bytes:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while True:
+            self._check_open()
+            try:
+                data = self._sock.recv(max_bytes) if self._tls is None else self._tls.read(max_bytes)
+                await trio.lowlevel.cancel_shielded_checkpoint()
+                return data
+            except BlockingIOError:
+                await self._wait_readable()
+            except ssl.SSLWantReadError:
+                if not await self._feed():
+                    return b""
+            except ssl.SSLZeroReturnError:
+                return b""
+            except ssl.SSLError as error:
+                raise self._break(error) from error
+            except OSError as error:
+                raise self._break(error) from error
+
+    def abort(self) -> None:
+        if not self._closed:
+            self._closed = True
+            trio.lowlevel.notify_closing(self._sock)
+            self._sock.close()
+
+    async def aclose(self) -> None:
+        if not self._closed and not self._broken and self._tls is not None and not self._out:
+            try:
+                self._tls.unwrap()
+            except _SHUTDOWN_ERRORS:
+                pass  # SSLWantRead: our close_notify is written, the answer is not awaited
+            try:
+                self._sock.send(self._outgoing.read())
+            except _SHUTDOWN_ERRORS:
+                pass
+        self.abort()
+        await trio.lowlevel.checkpoint()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise trio.ClosedResourceError("this connection was closed here")
+        if self._broken:
+            raise trio.BrokenResourceError("the connection is broken")
+
+    def _break(self, error: Exception) -> trio.BrokenResourceError:
+        self._broken = True
+        return trio.BrokenResourceError(str(error) or type(error).__name__)
+
+    def _write(self, data: bytes) -> None:
+        """Send what the socket takes; keep the rest in `_out` (which was empty)."""
+        try:
+            sent = self._sock.send(data) if data else 0
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            raise self._break(error) from error
+        if sent < len(data):
+            self._out += memoryview(data)[sent:]
+
+    def _push(self) -> bool:
+        """Try to send `_out`; True if it is empty now."""
+        self._check_open()
+        try:
+            while self._out:
+                sent = self._sock.send(self._out)
+                del self._out[:sent]
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            raise self._break(error) from error
+        return True
+
+    async def _flush_tls(self) -> None:
+        self._out += self._outgoing.read()
+        await self.drain()
+
+    async def _flush_tls_quietly(self) -> None:
+        try:
+            await self._flush_tls()
+        except trio.BrokenResourceError:
+            pass
+
+    async def _wait_readable(self) -> None:
+        await trio.lowlevel.wait_readable(self._sock)
+
+    async def _feed(self) -> bool:
+        """Move ciphertext from the socket into TLS; False at the end of the stream."""
+        while True:
+            self._check_open()
+            try:
+                data = self._sock.recv(_TLS_READ_BYTES)
+                break
+            except BlockingIOError:
+                await self._wait_readable()
+            except OSError as error:
+                raise self._break(error) from error
+        if not data:
+            self._incoming.write_eof()
+            if self._tls is not None and self._tls.version() is None:
+                raise self._break(ConnectionResetError("closed during the TLS handshake"))
+            return False
+        self._incoming.write(data)
+        if self._outgoing.pending:
+            self._out += self._outgoing.read()
+            self._push()
+        return True
+
+
+def _identity(tls: ssl.SSLObject) -> PeerIdentity | None:
+    certificate: dict[str, Any] | None = tls.getpeercert()
+    if not certificate:
+        return None
+    common_name = ""
+    organizations = []
+    for relative_name in certificate.get("subject", ()):
+        for name, value in relative_name:
+            if name == "commonName":
+                common_name = str(value)
+            elif name == "organizationName":
+                organizations.append(str(value))
+    names = tuple(
+        str(value) for kind, value in certificate.get("subjectAltName", ()) if kind in ("DNS", "URI")
+    )
+    return PeerIdentity(common_name, tuple(organizations), names)

@@ -1,0 +1,182 @@
+"""The real network: TCP sockets, TLS contexts from PEM files, and the accept loop of every server."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import os
+import socket
+import ssl
+from collections.abc import Callable
+
+import structlog
+import trio
+
+from raftkube.errors import ConfigError
+from raftkube.limits import HANDSHAKE_TIMEOUT_S
+from raftkube.net import Address, Connection, ConnectionHandler, Listener, TlsFiles
+from raftkube.net.connection import SocketConnection
+
+log = structlog.get_logger(__name__)
+
+_ACCEPT_RETRY_ERRNOS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_ACCEPT_BACKLOG = 1024
+
+
+class TcpNetwork:
+    """Dials and binds real sockets; keeps one TLS context per set of files until the files change."""
+
+    def __init__(self) -> None:
+        self._contexts: dict[tuple[TlsFiles, bool], tuple[tuple[int, ...], ssl.SSLContext]] = {}
+
+    async def connect(self, address: Address, tls: TlsFiles | None) -> SocketConnection:
+        context = None if tls is None else self._context(tls, server=False)
+        sock = socket.socket(
+            socket.AF_INET6 if ":" in address.host else socket.AF_INET,
+            socket.SOCK_STREAM | socket.SOCK_CLOEXEC,
+        )
+        connected = trio.socket.from_stdlib_socket(sock)
+        try:
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            await connected.connect((_numeric(address.host), address.port))
+            server_name = None if tls is None else (tls.server_name or address.host)
+            connection = SocketConnection(sock, context, server_name)
+            try:
+                await connection.handshake()
+            except trio.BrokenResourceError as error:
+                raise ConnectionError(f"{address}: {error}") from error
+        except BaseException:
+            connected.close()
+            raise
+        return connection
+
+    async def listen(self, address: Address, tls: TlsFiles | None) -> TcpListener:
+        if tls is not None:
+            self._context(tls, server=True)  # bad files are reported now, not at the first client
+        sock = socket.socket(
+            socket.AF_INET6 if ":" in address.host else socket.AF_INET,
+            socket.SOCK_STREAM | socket.SOCK_CLOEXEC,
+        )
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((_numeric(address.host), address.port))
+            sock.listen(_ACCEPT_BACKLOG)
+            sock.setblocking(False)
+        except OSError as error:
+            sock.close()
+            raise ConfigError(f"cannot listen on {address}: {error.strerror or error}") from error
+        await trio.lowlevel.checkpoint()
+        return TcpListener(sock, None if tls is None else lambda: self._context(tls, server=True))
+
+    def _context(self, tls: TlsFiles, *, server: bool) -> ssl.SSLContext:
+        """The context of these files, made anew when one of them has changed (rotation)."""
+        files = [name for name in (tls.ca_file, tls.cert_file, tls.key_file) if name]
+        try:
+            stamp = tuple(os.stat(name).st_mtime_ns for name in files)
+            cached = self._contexts.get((tls, server))
+            if cached is not None and cached[0] == stamp:
+                return cached[1]
+            context = _make_context(tls, server=server)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(f"TLS files {', '.join(files)} cannot be used: {error}") from error
+        self._contexts[tls, server] = (stamp, context)
+        return context
+
+
+def _make_context(tls: TlsFiles, *, server: bool) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if tls.ca_file:
+        context.load_verify_locations(tls.ca_file)
+    elif not server:
+        context.load_default_certs()
+    if tls.cert_file:
+        context.load_cert_chain(tls.cert_file, tls.key_file)
+    if server:
+        wanted = ssl.CERT_REQUIRED if tls.require_peer else ssl.CERT_OPTIONAL
+        context.verify_mode = wanted if tls.ca_file else ssl.CERT_NONE
+    return context
+
+
+class TcpListener:
+    """A bound socket; each connection gets the TLS context of the moment it arrived."""
+
+    def __init__(self, sock: socket.socket, context: Callable[[], ssl.SSLContext] | None) -> None:
+        self._sock = sock
+        self._context = context
+        name = sock.getsockname()
+        self._address = Address(name[0], name[1])
+        self._closed = False
+
+    @property
+    def address(self) -> Address:
+        return self._address
+
+    async def accept(self) -> SocketConnection:
+        while True:
+            if self._closed:
+                raise trio.ClosedResourceError("this listener was closed here")
+            try:
+                sock, _ = self._sock.accept()
+                break
+            except (BlockingIOError, ConnectionError):
+                await trio.lowlevel.wait_readable(self._sock)
+            except OSError as error:
+                if error.errno not in _ACCEPT_RETRY_ERRNOS:
+                    raise
+                log.warning("accept_failed", address=str(self._address), error=str(error))
+                await trio.sleep(0.1)
+        await trio.lowlevel.checkpoint()
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return SocketConnection(sock, None if self._context is None else self._context())
+
+    async def aclose(self) -> None:
+        if not self._closed:
+            self._closed = True
+            trio.lowlevel.notify_closing(self._sock)
+            self._sock.close()
+        await trio.lowlevel.checkpoint()
+
+
+async def serve(
+    listener: Listener,
+    handler: ConnectionHandler,
+    *,
+    task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Accept until cancelled; each connection's handshake and handler run in a task of their own.
+
+    `started` gives the bound address. A connection that fails is logged and closed; it never ends the
+    server. Cancelled: every handler is cancelled and every connection closed.
+    """
+
+    async def one(connection: Connection) -> None:
+        try:
+            with trio.fail_after(HANDSHAKE_TIMEOUT_S):
+                await connection.handshake()
+            await handler(connection)
+        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError) as error:
+            log.debug("connection_ended", error=str(error) or type(error).__name__)
+        except Exception:  # the boundary: one bad connection never kills a server
+            log.exception("connection_failed")
+        finally:
+            connection.abort()
+
+    try:
+        async with trio.open_nursery() as nursery:
+            task_status.started(listener.address)
+            while True:
+                nursery.start_soon(one, await listener.accept())
+    finally:
+        with trio.move_on_after(2, shield=True):
+            await listener.aclose()
+
+
+def _numeric(host: str) -> str:
+    """Names are resolved here, blocking, for the hosts file at most: components are given addresses."""
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        if host == "localhost":
+            return "127.0.0.1"
+        return socket.gethostbyname(host)

@@ -1,0 +1,1 @@
+"""The pytest plugin of raftkube: fixtures that a test asks for; nothing is automatic."""

@@ -1,0 +1,1 @@
+"""Frames and messages between processes: pure, no sockets, no clocks."""

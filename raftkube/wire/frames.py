@@ -1,0 +1,75 @@
+"""Frames: a big-endian u32 length, then that many bytes of msgpack.
+
+A length of zero or above the limit is an error of the other end: the connection is closed, nothing of
+the frame is decoded.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+import msgpack
+
+from raftkube.errors import RaftkubeError
+from raftkube.limits import FRAME_BYTES_MAX
+
+_LENGTH = struct.Struct(">I")
+
+
+class FrameError(RaftkubeError):
+    """The other end does not speak this protocol; close the connection."""
+
+    code = "frame_error"
+
+
+def pack(message: Any) -> bytes:
+    """The msgpack body of `message` (bytes stay bytes, str stays str)."""
+    return msgpack.packb(message, use_bin_type=True)  # type: ignore[no-any-return]
+
+
+def unpack(body: bytes | memoryview) -> Any:
+    """The message of `body`. Raises FrameError: not msgpack, or nested too deeply."""
+    try:
+        return msgpack.unpackb(body, raw=False, strict_map_key=False, use_list=True)
+    except (ValueError, msgpack.exceptions.UnpackException, RecursionError) as error:
+        raise FrameError(f"not a msgpack message: {type(error).__name__}") from error
+
+
+def frame(message: Any) -> bytes:
+    """`message` with its length in front, ready to send."""
+    body = pack(message)
+    return _LENGTH.pack(len(body)) + body
+
+
+def frame_body(body: bytes) -> bytes:
+    """An already packed body with its length in front."""
+    return _LENGTH.pack(len(body)) + body
+
+
+class FrameReader:
+    """Cuts a byte stream into bodies: `feed` what arrived, iterate over what is complete."""
+
+    def __init__(self, frame_bytes_max: int = FRAME_BYTES_MAX) -> None:
+        self._buffer = bytearray()
+        self._frame_bytes_max = frame_bytes_max
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """The bodies that `data` completes, in order. Raises FrameError: a length out of bounds."""
+        buffer = self._buffer
+        buffer += data
+        offset = 0
+        try:
+            while len(buffer) - offset >= 4:
+                (length,) = _LENGTH.unpack_from(buffer, offset)
+                if not 0 < length <= self._frame_bytes_max:
+                    raise FrameError(f"frame length {length} is not in 1..{self._frame_bytes_max}")
+                end = offset + 4 + length
+                if len(buffer) < end:
+                    break
+                body = bytes(memoryview(buffer)[offset + 4 : end])
+                offset = end
+                yield body
+        finally:
+            del buffer[:offset]
