@@ -1,0 +1,1 @@
+"""One file per built-in kind, each with a constant RESOURCE; `registry` finds them."""

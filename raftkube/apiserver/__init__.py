@@ -1,0 +1,1 @@
+"""The API server: HTTP in front, storage behind, everything between driven by resource descriptors."""

@@ -1,0 +1,1 @@
+"""The pure part of the API server: patches, validation, tables, discovery, authorization."""
