@@ -107,7 +107,8 @@ def path_not_found() -> ApiError:
 def method_not_supported(group: str, resource: str, verb: str) -> ApiError:
     """405: the resource exists and does not know this verb."""
     return ApiError(
-        405, "MethodNotAllowed", f"{verb} is not supported on resources of kind \"{_qualified(group, resource)}\"",
+        405, "MethodNotAllowed",
+        f'{verb} is not supported on resources of kind "{_qualified(group, resource)}"',
         details=_about(group, resource, ""),
     )  # fmt: skip
 
