@@ -118,6 +118,12 @@ class Overloaded(Definite):
     code: ClassVar[str] = "overloaded"
 
 
+class DeadlineExpired(Definite):
+    """The request's deadline passed before it was proposed; nothing was done."""
+
+    code: ClassVar[str] = "deadline_expired"
+
+
 class PermissionDenied(Definite):
     """The certificate presented does not carry the role that this port asks for."""
 
@@ -161,8 +167,8 @@ _STORE_ERRORS: dict[str, type[StoreError]] = {
     cls.code: cls
     for cls in (
         Indefinite, InvalidRequest, RequestTooLarge, TooManyOperations, DuplicateKey, Compacted,
-        FutureRevision, LeaseNotFound, LeaseExists, NotLeader, NoLeader, Overloaded, PermissionDenied,
-        Stopped, WatchEnded, ProposalTimeout, LeadershipLost, ConnectionLost,
+        FutureRevision, LeaseNotFound, LeaseExists, NotLeader, NoLeader, Overloaded, DeadlineExpired,
+        PermissionDenied, Stopped, WatchEnded, ProposalTimeout, LeadershipLost, ConnectionLost,
     )
 }  # fmt: skip
 

@@ -82,6 +82,11 @@ class Connection(Protocol):
         """
         ...
 
+    @property
+    def unsent(self) -> bool:
+        """True while bytes taken by `send_nowait` still wait inside for the socket."""
+        ...
+
     async def drain(self) -> None:
         """Wait until everything taken by `send_nowait` has been handed to the network."""
         ...

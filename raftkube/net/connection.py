@@ -79,6 +79,10 @@ class SocketConnection:
             self._write(self._outgoing.read())
         return True
 
+    @property
+    def unsent(self) -> bool:
+        return bool(self._out)
+
     async def drain(self) -> None:
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._out:
