@@ -189,6 +189,7 @@ _RESULTS: Final[dict[int, type[Any]]] = {
 _OP_NUMBERS: Final = {cls: number for number, cls in _OPS.items()}
 _RESULT_NUMBERS: Final = {cls: number for number, cls in _RESULTS.items()}
 
+_NOT_IN_TXN: Final = frozenset((4, 5, 7, 9, 10, 11))
 _COMPARE_TARGETS: Final = frozenset(("version", "create", "mod", "value", "lease"))
 _COMPARE_RESULTS: Final = frozenset(("=", "!=", "<", ">"))
 _FIELD_TYPES: Final[dict[str, type]] = {
@@ -240,12 +241,15 @@ def op_from_wire(wire: Any) -> Op:
 def _txn_from_wire(fields: list[Any]) -> Txn:
     if len(fields) != 3 or not all(isinstance(part, list) for part in fields):
         raise InvalidRequest("Txn takes compares, success, failure, each an array", field="txn")
-    branches = [tuple(op_from_wire(item) for item in part) for part in fields[1:]]
-    for branch in branches:
-        for op in branch:
-            if not isinstance(op, Put | DeleteRange | Range | LeaseGrant | LeaseKeepAlive):
-                raise InvalidRequest(f"{type(op).__name__} cannot stand in a transaction", field="txn")
+    branches = [tuple(_txn_op_from_wire(item) for item in part) for part in fields[1:]]
     return Txn(tuple(_compare_from_wire(item) for item in fields[0]), branches[0], branches[1])
+
+
+def _txn_op_from_wire(wire: Any) -> Op:
+    # Refused before it is looked into: a deep nest of transactions must not exhaust the stack.
+    if isinstance(wire, list) and wire and type(wire[0]) is int and wire[0] in _NOT_IN_TXN:
+        raise InvalidRequest(f"{_OPS[wire[0]].__name__} cannot stand in a transaction", field="txn")
+    return op_from_wire(wire)
 
 
 def _compare_from_wire(wire: Any) -> Compare:
@@ -254,9 +258,9 @@ def _compare_from_wire(wire: Any) -> Compare:
     compare = Compare(*wire)  # the fields' types are checked below
     if type(compare.key) is not bytes or type(compare.range_end) is not bytes:
         raise InvalidRequest("a compare's key and range_end must be bytes", field="compares")
-    if compare.target not in _COMPARE_TARGETS:
+    if type(compare.target) is not str or compare.target not in _COMPARE_TARGETS:
         raise InvalidRequest("a compare's target is version, create, mod, value or lease", field="compares")
-    if compare.result not in _COMPARE_RESULTS:
+    if type(compare.result) is not str or compare.result not in _COMPARE_RESULTS:
         raise InvalidRequest("a compare's result is =, !=, < or >", field="compares")
     wanted = bytes if compare.target == "value" else int
     if type(compare.operand) is not wanted:

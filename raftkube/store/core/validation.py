@@ -1,0 +1,129 @@
+"""What an operation must satisfy whatever the state is: keys, sizes, the shape of a transaction.
+
+The server asks before it proposes, so that a request that can never succeed costs no log entry; `apply`
+asks again, so that it stands by itself. The limits are therefore part of what all members agree on.
+"""
+
+from __future__ import annotations
+
+from raftkube.errors import DuplicateKey, InvalidRequest, RequestTooLarge, TooManyOperations
+from raftkube.limits import KEY_BYTES_MAX, LEASE_TTL_MAX_S, REQUEST_BYTES_MAX, TXN_OPERATIONS_MAX
+from raftkube.wire.store import (
+    Compact,
+    Compare,
+    DeleteRange,
+    LeaseGrant,
+    LeaseKeepAlive,
+    Op,
+    Put,
+    Range,
+    Txn,
+)
+
+_IN_TXN = (Put, DeleteRange, Range, LeaseGrant, LeaseKeepAlive)
+
+
+def validate(op: Op) -> None:
+    """Raise InvalidRequest, RequestTooLarge, TooManyOperations or DuplicateKey if `op` can never succeed.
+
+    Field types are taken to be right (raftkube.wire.store.op_from_wire sees to that). A LeaseGrant may
+    still lack its id: the leader chooses it after this check.
+    """
+    request_bytes = _validate(op)
+    if request_bytes > REQUEST_BYTES_MAX:
+        raise RequestTooLarge(
+            f"the request has {request_bytes} bytes of keys and values; at most {REQUEST_BYTES_MAX}",
+            bytes=request_bytes,
+            bytes_max=REQUEST_BYTES_MAX,
+        )
+
+
+def _validate(op: Op) -> int:
+    """Returns the bytes of keys and values in it."""
+    match op:
+        case Put():
+            _check_key(op.key)
+            return len(op.key) + len(op.value)
+        case Range():
+            _check_range(op)
+            return len(op.key) + len(op.range_end)
+        case DeleteRange():
+            _check_key(op.key, op.range_end)
+            return len(op.key) + len(op.range_end)
+        case Txn():
+            return _check_txn(op)
+        case LeaseGrant():
+            _check_grant(op)
+        case Compact() if op.revision < 1:
+            raise InvalidRequest("a compaction needs a revision of at least 1", field="revision")
+    return 0
+
+
+def _check_key(key: bytes, range_end: bytes = b"") -> None:
+    if not key:
+        raise InvalidRequest("key is empty; for every key use key and range_end b'\\x00'", field="key")
+    longest = max(len(key), len(range_end))
+    if longest > KEY_BYTES_MAX:
+        raise RequestTooLarge(
+            f"a key has {longest} bytes; at most {KEY_BYTES_MAX}", bytes=longest, bytes_max=KEY_BYTES_MAX
+        )
+
+
+def _check_range(op: Range) -> None:
+    _check_key(op.key, op.range_end)
+    if op.revision < 0:
+        raise InvalidRequest("revision is negative; 0 reads the newest", field="revision")
+    if op.limit < 0:
+        raise InvalidRequest("limit is negative; 0 sets none", field="limit")
+
+
+def _check_grant(op: LeaseGrant) -> None:
+    if op.lease < 0:
+        raise InvalidRequest("a lease id is above 0; 0 asks the store to choose", field="lease")
+    if not 1 <= op.ttl_s <= LEASE_TTL_MAX_S:
+        raise InvalidRequest(f"ttl_s must lie between 1 and {LEASE_TTL_MAX_S}", field="ttl_s")
+
+
+def _check_txn(op: Txn) -> int:
+    operations = max(len(op.compares), len(op.success), len(op.failure))
+    if operations > TXN_OPERATIONS_MAX:
+        raise TooManyOperations(
+            f"a transaction has {operations} operations; at most {TXN_OPERATIONS_MAX}",
+            operations=operations,
+            operations_max=TXN_OPERATIONS_MAX,
+        )
+    return sum(map(_check_compare, op.compares)) + _check_branch(op.success) + _check_branch(op.failure)
+
+
+def _check_compare(compare: Compare) -> int:
+    _check_key(compare.key, compare.range_end)
+    operand_bytes = len(compare.operand) if isinstance(compare.operand, bytes) else 0
+    return len(compare.key) + len(compare.range_end) + operand_bytes
+
+
+def _check_branch(branch: tuple[Op, ...]) -> int:
+    request_bytes = 0
+    for op in branch:
+        if not isinstance(op, _IN_TXN):
+            raise InvalidRequest(f"{type(op).__name__} cannot stand in a transaction", field="txn")
+        request_bytes += _validate(op)
+    _check_duplicates(branch)
+    return request_bytes
+
+
+def _check_duplicates(branch: tuple[Op, ...]) -> None:
+    """No key is put twice, nor put and deleted, in any order (etcd: checkIntervals)."""
+    deletes = [op for op in branch if type(op) is DeleteRange]
+    keys: set[bytes] = set()
+    for op in branch:
+        if type(op) is not Put:
+            continue
+        if op.key in keys or any(_covers(delete, op.key) for delete in deletes):
+            raise DuplicateKey(f"one branch of a transaction changes {op.key!r} twice", key=op.key)
+        keys.add(op.key)
+
+
+def _covers(op: DeleteRange, key: bytes) -> bool:
+    if not op.range_end:
+        return key == op.key
+    return op.key <= key and (op.range_end == b"\x00" or key < op.range_end)
