@@ -1,0 +1,1 @@
+"""The cluster files that come with raftkube; `raftkube up --config` takes any of them by path."""
