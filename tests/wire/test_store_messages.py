@@ -56,6 +56,8 @@ def test_results_round_trip(result: w.Result) -> None:
         ([4, [], [], 3], "txn"),
         ([4, [], [[4, [], [], []]], []], "txn"),
         ([4, [[b"k", "size", "=", 1]], [], []], "compares"),
+        ([4, [[b"k", [], "=", 1]], [], []], "compares"),
+        ([4, [[b"k", "mod", [], 1]], [], []], "compares"),
         ([4, [[b"k", "mod", "~", 1]], [], []], "compares"),
         ([4, [[b"k", "value", "=", 1]], [], []], "compares"),
     ],
@@ -64,6 +66,14 @@ def test_wrong_operations_are_named(wire: object, field: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         w.op_from_wire(wire)
     assert caught.value.fields["field"] == field
+
+
+def test_a_deep_nest_of_transactions_is_refused_at_its_first_level() -> None:
+    wire: list[object] = [4, [], [], []]
+    for _ in range(10_000):
+        wire = [4, [], [wire], []]
+    with pytest.raises(InvalidRequest, match="Txn cannot stand in a transaction"):
+        w.op_from_wire(wire)
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,8 @@ def hash_state(pin: Pin, keyspace: Keyspace, history: EventHistory) -> int:
 def read_snapshot(chunks: Iterable[bytes]) -> Image:
     """The content of a snapshot, however its bytes are cut. Raises InvariantViolation on any damage."""
     sections = _verified_sections(chunks)
-    kind, header = next(sections)
+    nothing: tuple[int, Any] = (END, None)
+    kind, header = next(sections, nothing)
     if kind != HEADER or header[0] != FORMAT:
         raise InvariantViolation(f"not a snapshot of format {FORMAT}")
     image = Image(revision=header[1], compact_revision=header[2])

@@ -1,0 +1,186 @@
+"""The state machine does what the naive store does; and a state machine with a planted bug does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+from store_model_machine import StoreModelMachine
+
+from raftkube.store.core import keyspace as keyspace_module
+from raftkube.store.core import machine as machine_module
+from raftkube.store.core import snapshot as snapshot_module
+from raftkube.store.core.history import EventHistory
+from raftkube.store.core.keyspace import Keyspace
+from raftkube.store.core.leases import LeaseTable
+from raftkube.store.core.machine import StateMachine
+
+SLOW = [HealthCheck.too_slow, HealthCheck.filter_too_much]
+
+
+@pytest.fixture(autouse=True)
+def _trim_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that most steps meet a compaction that is half trimmed."""
+    monkeypatch.setattr(machine_module, "_TRIM_REVISIONS_PER_APPLY", 1)
+
+
+def test_agrees_with_the_naive_store() -> None:
+    run_state_machine_as_test(
+        StoreModelMachine,
+        settings=settings(
+            max_examples=300,
+            stateful_step_count=40,
+            deadline=None,
+            print_blob=True,
+            suppress_health_check=SLOW,
+        ),
+    )
+
+
+Plant = Callable[[pytest.MonkeyPatch], None]
+
+
+def move_only_attaches(patch: pytest.MonkeyPatch) -> None:
+    def move(self: LeaseTable, key: bytes, old: int, new: int) -> None:
+        if new:
+            self._leases[new].keys.add(key)
+
+    patch.setattr(LeaseTable, "move", move)
+
+
+def compact_drops_one_revision_too_many(patch: pytest.MonkeyPatch) -> None:
+    right = Keyspace.compact
+    patch.setattr(Keyspace, "compact", lambda self, key, revision: right(self, key, revision + 1))
+
+
+def past_reads_are_one_revision_late(patch: pytest.MonkeyPatch) -> None:
+    right = keyspace_module.version_at
+    patch.setattr(keyspace_module, "version_at", lambda record, revision: right(record, revision + 1))
+
+
+def expiry_ignores_renewals(patch: pytest.MonkeyPatch) -> None:
+    right = StateMachine._expire
+
+    def expire(self: StateMachine, op: Any) -> Any:
+        lease = self._leases.find(op.lease)
+        return right(self, op if lease is None else op._replace(renewal=lease.renewal))
+
+    patch.setattr(StateMachine, "_expire", expire)
+
+
+def each_put_of_a_txn_takes_a_revision(patch: pytest.MonkeyPatch) -> None:
+    right = StateMachine._put
+
+    def put(self: StateMachine, op: Any) -> Any:
+        if self._events:
+            self._commit_events()
+        return right(self, op)
+
+    patch.setattr(StateMachine, "_put", put)
+
+
+def txn_is_not_checked_beforehand(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(StateMachine, "_check_branch", lambda self, branch: None)
+
+
+def snapshot_forgets_deleted_keys(patch: pytest.MonkeyPatch) -> None:
+    right = Keyspace.records_after
+
+    def records_after(self: Keyspace, key: bytes, count: int) -> Any:
+        return [(name, record) for name, record in right(self, key, count) if record[-1].version]
+
+    patch.setattr(Keyspace, "records_after", records_after)
+
+
+def trimming_ignores_running_snapshots(patch: pytest.MonkeyPatch) -> None:
+    right = StateMachine.trim
+
+    def trim(self: StateMachine, revisions_max: int) -> bool:
+        pins, self._pins = self._pins, type(self._pins)()
+        done = right(self, revisions_max)
+        self._pins = pins
+        return done
+
+    patch.setattr(StateMachine, "trim", trim)
+
+
+def count_stops_at_the_limit(patch: pytest.MonkeyPatch) -> None:
+    right = Keyspace.select
+
+    def select(self: Keyspace, key: bytes, range_end: bytes, limit: int) -> Any:
+        selected = right(self, key, range_end, limit)
+        return selected._replace(total=len(selected.kvs))
+
+    patch.setattr(Keyspace, "select", select)
+
+
+def lease_keys_go_in_reverse_order(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(machine_module, "sorted", lambda items: sorted(items, reverse=True), raising=False)
+
+
+def hash_ignores_renewals(patch: pytest.MonkeyPatch) -> None:
+    right = snapshot_module.hash_state
+
+    def hash_state(pin: Any, *rest: Any) -> int:
+        leases = [(lease, ttl_s, 0) for lease, ttl_s, _ in pin.leases]
+        return right(snapshot_module.Pin(pin.revision, pin.compact_revision, leases, pin.edge), *rest)
+
+    patch.setattr(machine_module, "hash_state", hash_state)
+
+
+def watch_loses_the_first_past_revision(patch: pytest.MonkeyPatch) -> None:
+    right = EventHistory.select
+    patch.setattr(EventHistory, "select", lambda self, after, *rest: right(self, after + 1, *rest))
+
+
+def recreated_key_keeps_its_create_revision(patch: pytest.MonkeyPatch) -> None:
+    right = Keyspace.put
+
+    def put(self: Keyspace, key: bytes, value: bytes, lease: int, revision: int) -> Any:
+        dead = self._dead.get(key)
+        kv, prev = right(self, key, value, lease, revision)
+        if dead is not None and len(dead) > 2:
+            kv = dead[-1] = kv._replace(create_revision=dead[0].create_revision or revision)
+        return kv, prev
+
+    patch.setattr(Keyspace, "put", put)
+
+
+MUTANTS: list[Plant] = [
+    move_only_attaches,
+    compact_drops_one_revision_too_many,
+    past_reads_are_one_revision_late,
+    expiry_ignores_renewals,
+    each_put_of_a_txn_takes_a_revision,
+    txn_is_not_checked_beforehand,
+    snapshot_forgets_deleted_keys,
+    trimming_ignores_running_snapshots,
+    count_stops_at_the_limit,
+    lease_keys_go_in_reverse_order,
+    hash_ignores_renewals,
+    watch_loses_the_first_past_revision,
+    recreated_key_keeps_its_create_revision,
+]
+
+
+@pytest.mark.parametrize("plant", MUTANTS, ids=lambda plant: plant.__name__)
+def test_catches_a_planted_bug(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(monkeypatch)
+    with pytest.raises(Exception) as caught:
+        run_state_machine_as_test(
+            StoreModelMachine,
+            settings=settings(
+                max_examples=1_000,
+                stateful_step_count=40,
+                deadline=None,
+                derandomize=True,
+                database=None,
+                phases=[Phase.generate],
+                suppress_health_check=SLOW,
+                report_multiple_bugs=False,
+            ),
+        )
+    assert not isinstance(caught.value, NameError | TypeError), "the mutant itself is broken"
