@@ -25,6 +25,13 @@ class InvariantViolation(RaftkubeError):
     code: ClassVar[str] = "invariant_violation"
 
 
+class DiskFailed(RaftkubeError):
+    """A write or a sync failed: the node stops; the step is never retried (the kernel may have dropped
+    the pages) and nothing restarts the node by itself."""
+
+    code: ClassVar[str] = "disk_failed"
+
+
 class StoreError(RaftkubeError):
     """An error that the store answers with. `fields` are the numbers that a caller can act on."""
 
@@ -130,6 +137,12 @@ class PermissionDenied(Definite):
     code: ClassVar[str] = "permission_denied"
 
 
+class Unreachable(Definite):
+    """No connection could be made; nothing was sent."""
+
+    code: ClassVar[str] = "unreachable"
+
+
 class Stopped(Definite):
     """The node is stopping or has stopped on a disk error; nothing was proposed."""
 
@@ -168,7 +181,7 @@ _STORE_ERRORS: dict[str, type[StoreError]] = {
     for cls in (
         Indefinite, InvalidRequest, RequestTooLarge, TooManyOperations, DuplicateKey, Compacted,
         FutureRevision, LeaseNotFound, LeaseExists, NotLeader, NoLeader, Overloaded, DeadlineExpired,
-        PermissionDenied, Stopped, WatchEnded, ProposalTimeout, LeadershipLost, ConnectionLost,
+        PermissionDenied, Unreachable, Stopped, WatchEnded, ProposalTimeout, LeadershipLost, ConnectionLost,
     )
 }  # fmt: skip
 

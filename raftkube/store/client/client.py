@@ -1,0 +1,333 @@
+"""The client of a store cluster: one pipelined connection per member, failover, definite retries only.
+
+A write is sent again only when the error says that it did not happen (another member leads, none does,
+it could not be sent); everything else is raised, for it may have happened. Reads are always sent again.
+Retries go on until the caller's deadline: `with trio.fail_after(...)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final, TypeVar, cast
+
+import trio
+
+from raftkube.clock import Clock, SystemClock
+from raftkube.errors import (
+    ConfigError,
+    ConnectionLost,
+    Indefinite,
+    NoLeader,
+    NotLeader,
+    Overloaded,
+    Stopped,
+    StoreError,
+    Unreachable,
+)
+from raftkube.net import Address, Network, TlsFiles
+from raftkube.rng import Rng, system_rng
+from raftkube.store.client.connection import MemberConnection, NotSent, open_connection
+from raftkube.store.client.watch import Watch, WatchOptions
+from raftkube.wire import rpc
+from raftkube.wire.store import (
+    Compact,
+    CompactResult,
+    DeleteRange,
+    DeleteRangeResult,
+    KeyValue,
+    LeaseGrant,
+    LeaseKeepAlive,
+    LeaseList,
+    LeaseListResult,
+    LeaseResult,
+    LeaseRevoke,
+    LeaseTimeToLive,
+    Op,
+    Put,
+    PutResult,
+    Range,
+    RangeResult,
+    Txn,
+    TxnResult,
+    op_to_wire,
+    result_from_wire,
+)
+
+_BACKOFF_MIN_S: Final = 0.01
+_BACKOFF_MAX_S: Final = 0.2
+_READS = (Range, LeaseTimeToLive, LeaseList)
+_Result = TypeVar("_Result")
+
+
+class _Member:
+    """A member by its address; its name is known once it was connected to."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self.name = ""
+        self.connection: MemberConnection | None = None
+        self.dialing = trio.Lock()
+
+
+class StoreClient:
+    """Use `async with StoreClient.open(...) as client`. Any number of tasks may call it."""
+
+    def __init__(
+        self,
+        network: Network,
+        addresses: Sequence[Address],
+        tls: TlsFiles | None,
+        *,
+        name: str,
+        clock: Clock,
+        rng: Rng,
+        pinned: bool,
+        nursery: trio.Nursery,
+    ) -> None:
+        if not addresses:
+            raise ConfigError("a store client needs the address of at least one member")
+        self._network = network
+        self._tls = tls
+        self._name = name
+        self._clock = clock
+        self._rng = rng
+        self._pinned = pinned
+        self._nursery = nursery
+        self._members = [_Member(address) for address in addresses]
+        self._preferred = self._members[0]
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        network: Network,
+        addresses: Sequence[Address],
+        tls: TlsFiles | None = None,
+        *,
+        name: str = "client",
+        clock: Clock | None = None,
+        rng: Rng | None = None,
+        pinned: bool = False,
+    ) -> AsyncIterator[StoreClient]:
+        """A client of the members at `addresses`; members are dialled when first needed.
+
+        `pinned`: speak to the first address only and retry nothing: every error is raised as it is.
+        """
+        failure: Exception | None = None
+        async with trio.open_nursery() as nursery:
+            client = cls(
+                network, addresses, tls, name=name, clock=clock or SystemClock(), rng=rng or system_rng(),
+                pinned=pinned, nursery=nursery,
+            )  # fmt: skip
+            try:
+                yield client
+            except Exception as error:  # noqa: BLE001  # raised below, outside the nursery's groups
+                failure = error
+            finally:
+                client._close()
+                nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+
+    # Operations, by etcd's names.
+
+    async def put(self, key: bytes, value: bytes, lease: int = 0, prev_kv: bool = False) -> PutResult:
+        """Raises LeaseNotFound, RequestTooLarge, InvalidRequest; indefinite: ConnectionLost and others."""
+        return await self._op(Put(key, value, lease, prev_kv), PutResult)
+
+    async def delete(self, key: bytes, range_end: bytes = b"", prev_kv: bool = False) -> DeleteRangeResult:
+        """Delete a key or range; `deleted` says how many there were."""
+        return await self._op(DeleteRange(key, range_end, prev_kv), DeleteRangeResult)
+
+    async def get(self, key: bytes) -> KeyValue | None:
+        """The newest version of `key` (linearizable), None if there is none."""
+        result = await self.range(Range(key))
+        return result.kvs[0] if result.kvs else None
+
+    async def range(
+        self, op: Range, *, serializable: bool = False, member: Address | str | None = None
+    ) -> RangeResult:
+        """Read. `serializable`: from one member's own state, which may lag. `member` (its address or name)
+        picks who answers. Raises Compacted, FutureRevision."""
+        method = rpc.RANGE_SERIALIZABLE if serializable else rpc.OP
+        wire = await self._call(method, [op_to_wire(op)], write=False, member=member)
+        return cast(RangeResult, result_from_wire(wire))
+
+    async def txn(self, op: Txn) -> TxnResult:
+        """All or nothing, in one revision."""
+        return await self._op(op, TxnResult)
+
+    async def compact(self, revision: int) -> CompactResult:
+        """Forget what reads at or above `revision` do not need. Raises Compacted, FutureRevision."""
+        return await self._op(Compact(revision), CompactResult)
+
+    async def lease_grant(self, ttl_s: int, lease: int = 0) -> LeaseResult:
+        """lease 0: the store chooses the id. Raises LeaseExists."""
+        return await self._op(LeaseGrant(lease, ttl_s), LeaseResult)
+
+    async def lease_revoke(self, lease: int) -> LeaseResult:
+        """End a lease and delete its keys. Raises LeaseNotFound."""
+        return await self._op(LeaseRevoke(lease), LeaseResult)
+
+    async def lease_keep_alive(self, lease: int) -> LeaseResult:
+        """Renew for its whole TTL. Raises LeaseNotFound: it has ended."""
+        return await self._op(LeaseKeepAlive(lease), LeaseResult)
+
+    async def lease_time_to_live(self, lease: int, keys: bool = False) -> LeaseResult:
+        """What is left of it, by the leader's clock, and on request its keys."""
+        return await self._op(LeaseTimeToLive(lease, keys), LeaseResult)
+
+    async def leases(self) -> LeaseListResult:
+        """The ids of all leases."""
+        return await self._op(LeaseList(), LeaseListResult)
+
+    # The cluster.
+
+    async def status(self, member: Address | str | None = None) -> dict[str, Any]:
+        """What one member says of itself (the one last used, unless named)."""
+        return dict(await self._call(rpc.STATUS, [], write=False, member=member))
+
+    async def hash(self, member: Address | str | None = None) -> dict[str, Any]:
+        """The hash of a member's state, and the revision that it was taken at."""
+        return dict(await self._call(rpc.HASH, [], write=False, member=member))
+
+    async def member_list(self, member: Address | str | None = None) -> list[dict[str, Any]]:
+        """The members as one of them knows them."""
+        return list(await self._call(rpc.MEMBER_LIST, [], write=False, member=member))
+
+    @asynccontextmanager
+    async def watch(
+        self,
+        key: bytes,
+        range_end: bytes = b"",
+        start_revision: int = 0,
+        prev_kv: bool = False,
+        progress_notify: bool = False,
+        *,
+        no_put: bool = False,
+        no_delete: bool = False,
+        resume: bool = True,
+    ) -> AsyncIterator[Watch]:
+        """Watch a key or range from `start_revision` on (0: what happens after entering).
+
+        On entering, a member has accepted the watch. Raises Compacted: that revision is gone.
+        """
+        options = WatchOptions(
+            key, range_end, start_revision, prev_kv, progress_notify, no_put, no_delete, resume
+        )
+        watch = Watch(self, options)
+        await watch.attach()
+        try:
+            yield watch
+        finally:
+            watch.detach()
+
+    async def watch_connection(self, attempt: int) -> MemberConnection:
+        """A connection for a watch; with each attempt the next member's."""
+        start = self._members.index(self._preferred)
+        while True:
+            member = self._members[(start + attempt) % len(self._members)]
+            await self._back_off(attempt)
+            try:
+                return await self._connect(member)
+            except Unreachable:
+                if self._pinned:
+                    raise
+                attempt += 1
+
+    # Inside.
+
+    async def _op(self, op: Op, kind: type[_Result]) -> _Result:
+        wire = await self._call(rpc.OP, [op_to_wire(op)], write=not isinstance(op, _READS))
+        result = result_from_wire(wire)
+        assert isinstance(result, kind)
+        return result
+
+    async def _call(
+        self, method: str, arguments: list[Any], *, write: bool, member: Address | str | None = None
+    ) -> Any:
+        if member is not None or self._pinned:
+            return await self._call_once(await self._find(member), method, arguments)
+        attempt = 0
+        while True:
+            target = self._preferred
+            try:
+                return await self._call_once(target, method, arguments)
+            except (NotLeader, NoLeader, Overloaded, Stopped, Unreachable, Indefinite) as error:
+                if write and isinstance(error, Indefinite):
+                    if isinstance(error, ConnectionLost):
+                        self._turn_from(target, error)
+                    raise
+                self._turn_from(target, error)
+            attempt += 1
+            await self._back_off(attempt)
+
+    async def _call_once(self, member: _Member, method: str, arguments: list[Any]) -> Any:
+        while True:
+            connection = await self._connect(member)
+            try:
+                return await connection.call(method, arguments, _deadline_ms())
+            except NotSent:
+                continue
+
+    def _turn_from(self, target: _Member, error: StoreError) -> None:
+        """Choose whom to ask next, unless another task has chosen already."""
+        if self._preferred is not target or isinstance(error, Overloaded):
+            return
+        leader = error.fields.get("leader") if isinstance(error, NotLeader) else None
+        address = error.fields.get("address") if isinstance(error, NotLeader) else None
+        for member in self._members:
+            if leader and (member.name == leader or str(member.address) == address):
+                self._preferred = member
+                return
+        self._preferred = self._members[(self._members.index(target) + 1) % len(self._members)]
+
+    async def _back_off(self, attempt: int) -> None:
+        """The first turns cost nothing: a leader's name was learnt, or another member is tried."""
+        if attempt < len(self._members):
+            await trio.lowlevel.checkpoint()
+        else:
+            longest = min(_BACKOFF_MAX_S, _BACKOFF_MIN_S * 2 ** min(attempt, 10))
+            await trio.sleep(longest * self._rng.uniform(0.5, 1.0))
+
+    async def _connect(self, member: _Member) -> MemberConnection:
+        connection = member.connection
+        if connection is not None and not connection.closed:
+            return connection
+        async with member.dialing:
+            connection = member.connection
+            if connection is None or connection.closed:
+                connection = await open_connection(
+                    self._network, member.address, self._tls, client_name=self._name, nursery=self._nursery
+                )
+                member.connection, member.name = connection, connection.name
+        return connection
+
+    async def _find(self, member: Address | str | None) -> _Member:
+        """Raises Unreachable: no member of that name or address was found."""
+        if member is None:
+            return self._members[0]
+        for known in self._members:
+            if member in (known.address, str(known.address), known.name):
+                return known
+        for known in self._members:
+            if not known.name:
+                try:
+                    await self._connect(known)
+                except Unreachable:
+                    continue
+                if known.name == member:
+                    return known
+        raise Unreachable(f"no member {str(member)!r} was found at the addresses given")
+
+    def _close(self) -> None:
+        for member in self._members:
+            if member.connection is not None:
+                member.connection.close()
+
+
+def _deadline_ms() -> int:
+    """What is left of the caller's deadline; 0 for none, at least 1 otherwise."""
+    left_s = trio.current_effective_deadline() - trio.current_time()
+    return 0 if left_s == float("inf") else max(1, int(left_s * 1000))

@@ -1,0 +1,69 @@
+"""What the log drives: the state machine, with everything that must happen in the same step as apply."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from raftkube.errors import StoreError
+from raftkube.store.core import StateMachine
+from raftkube.wire.frames import unpack
+from raftkube.wire.store import LeaseResult, Result, TxnResult, op_from_wire
+
+Revisions = list[tuple[Any, tuple[Any, ...]]]
+
+
+class StoreMachine:
+    """Applies committed operations and tells the hub and the lease clock, with no await between."""
+
+    def __init__(self) -> None:
+        self.core = StateMachine()
+        self.applied_index = 0
+        self._on_events: Callable[[Revisions], None] = lambda revisions: None
+        self._on_lease: Callable[[LeaseResult], None] = lambda result: None
+        self._on_restore: Callable[[], None] = lambda: None
+
+    def observe(
+        self,
+        *,
+        events: Callable[[Revisions], None],
+        lease: Callable[[LeaseResult], None],
+        restored: Callable[[], None],
+    ) -> None:
+        """Call these from now on: with each apply's events, each lease result, after each restore."""
+        self._on_events, self._on_lease, self._on_restore = events, lease, restored
+
+    def apply(self, index: int, operations: Iterable[bytes]) -> list[Result | StoreError]:
+        """Apply the operations of one log entry; one result (or error value) each.
+
+        Raises InvariantViolation: the node must stop.
+        """
+        results = [self._apply_one(data) for data in operations]
+        self.applied_index = index
+        events = self.core.take_events()
+        if events:
+            self._on_events(events)
+        return results
+
+    def _apply_one(self, data: bytes) -> Result | StoreError:
+        try:
+            op = op_from_wire(unpack(data))
+        except StoreError as error:
+            return error  # the same on every member
+        result = self.core.apply(op)
+        if isinstance(result, LeaseResult):
+            self._on_lease(result)
+        elif isinstance(result, TxnResult):
+            for part in result.responses:
+                if isinstance(part, LeaseResult):
+                    self._on_lease(part)
+        return result
+
+    def snapshot(self) -> Iterable[bytes]:
+        """The state of this moment, in chunks."""
+        return self.core.snapshot()
+
+    def restore(self, chunks: Iterable[bytes]) -> None:
+        """Replace the state by a snapshot's. Raises InvariantViolation on damage."""
+        self.core = StateMachine.restore(chunks)
+        self._on_restore()

@@ -1,0 +1,142 @@
+"""A member's client port: everything of the outer half, wired."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+import trio
+
+from raftkube.clock import Clock
+from raftkube.errors import StoreError
+from raftkube.net import Address, Connection, Network, TlsFiles
+from raftkube.net.tcp import serve
+from raftkube.rng import Rng
+from raftkube.store.server.compaction import HistoryWindow
+from raftkube.store.server.consensus import Consensus, Proposals, ReadGate
+from raftkube.store.server.hub import Hub
+from raftkube.store.server.lease_clock import LeaseClock
+from raftkube.store.server.machine import StoreMachine
+from raftkube.store.server.service import Identity, Service
+from raftkube.store.server.session import Session
+from raftkube.store.server.settings import ServerSettings
+from raftkube.wire.frames import pack
+from raftkube.wire.store import Compact, Op, op_to_wire
+
+log = structlog.get_logger(__name__)
+
+_TRIM_REVISIONS: Final = 256  # freed in one step, about a millisecond
+_TRIMS_MAX: Final = 256  # in a row; a snapshot being taken forbids them for a while
+
+
+@dataclass(frozen=True, slots=True)
+class ClientPort:
+    """Where clients are served. `roles` are the certificate organizations that may; without TLS, all."""
+
+    address: Address
+    tls: TlsFiles | None = None
+    roles: frozenset[str] = frozenset()
+
+
+class StoreServer:
+    """Serves `machine`, which `consensus` drives. `run` must be running before anything is applied."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        machine: StoreMachine,
+        consensus: Consensus,
+        *,
+        clock: Clock,
+        rng: Rng,
+        settings: ServerSettings | None = None,
+    ) -> None:
+        self._settings = settings or ServerSettings()
+        self._identity = identity
+        self._machine = machine
+        self._consensus = consensus
+        self._clock = clock
+        self._rng = rng
+        self._leading = False
+        self._hub = Hub(self._settings, clock, machine.core.revision)
+        self._leases = LeaseClock(
+            self._settings, clock, barrier=consensus.read_index, propose=self._propose_own
+        )
+        self._window = HistoryWindow(self._settings)
+        machine.observe(events=self._hub.publish, lease=self._leases.observe, restored=self._state_replaced)
+
+    def set_leading(self, leading: bool) -> None:
+        """This member has become leader, or is none any more."""
+        if leading == self._leading:
+            return
+        self._leading = leading
+        if leading:
+            self._window.clear()
+            self._leases.lead(self._machine.core.leases())
+        else:
+            self._leases.follow()
+
+    async def run(
+        self,
+        network: Network,
+        port: ClientPort,
+        *,
+        task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Serve until cancelled; `started` gives the bound address. Raises ConfigError: it is taken."""
+        listener = await network.listen(port.address, port.tls)
+        async with trio.open_nursery() as nursery:
+            service = self._service(nursery)
+
+            async def handle(connection: Connection) -> None:
+                await Session(connection, service, self._settings, port.roles).run()
+
+            nursery.start_soon(self._hub.run)
+            nursery.start_soon(self._leases.run)
+            nursery.start_soon(self._compact_by_window)
+            task_status.started(await nursery.start(serve, listener, handle))
+
+    def _service(self, nursery: trio.Nursery) -> Service:
+        return Service(
+            self._identity,
+            self._machine,
+            self._hub,
+            self._leases,
+            self._consensus,
+            Proposals(self._consensus, self._clock, nursery),
+            ReadGate(self._consensus, nursery),
+            clock=self._clock,
+            rng=self._rng,
+        )
+
+    def _state_replaced(self) -> None:
+        self._hub.reset(self._machine.core.revision)
+        if self._leading:
+            self._leases.lead(self._machine.core.leases())
+
+    async def _propose_own(self, op: Op) -> object:
+        """Propose an operation of the store's own. Raises StoreError."""
+        result = await self._consensus.propose(pack(op_to_wire(op)))
+        if isinstance(result, StoreError):
+            raise result
+        return result
+
+    async def _compact_by_window(self) -> None:
+        while True:
+            await trio.sleep(self._settings.compaction_interval_s)
+            core = self._machine.core
+            if self._leading:
+                target = self._window.target(self._clock.monotonic(), core.revision)
+                if target > core.compact_revision:
+                    await self._compact(target)
+            for _ in range(_TRIMS_MAX):
+                if self._machine.core.trim(_TRIM_REVISIONS):
+                    break
+                await trio.lowlevel.checkpoint()
+
+    async def _compact(self, revision: int) -> None:
+        try:
+            await self._propose_own(Compact(revision))
+        except StoreError as error:
+            log.info("compaction_deferred", revision=revision, error=error.message)

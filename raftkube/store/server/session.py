@@ -1,0 +1,251 @@
+"""One client's connection: its hello, its requests in flight, its watches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import structlog
+import trio
+
+from raftkube.errors import Compacted, InvalidRequest, PermissionDenied, StoreError
+from raftkube.limits import FRAME_BYTES_MAX, HANDSHAKE_TIMEOUT_S
+from raftkube.net import Connection
+from raftkube.net.outbox import Outbox
+from raftkube.store.server.catch_up import catch_up, check_start
+from raftkube.store.server.hub import Watcher
+from raftkube.store.server.service import Service
+from raftkube.store.server.settings import ServerSettings
+from raftkube.wire import rpc
+from raftkube.wire.frames import FrameError, FrameReader, unpack
+from raftkube.wire.store import Range, op_from_wire, result_to_wire
+
+log = structlog.get_logger(__name__)
+
+_WATCHES_MAX: Final = 65_536  # of one connection
+_UNREAD_ANSWERS_BYTES_MAX: Final = 16 * 1024 * 1024  # beyond it the connection is not read
+
+
+class Session:
+    """Serves `connection` until its end; a bad frame ends it, and only it."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        service: Service,
+        settings: ServerSettings,
+        roles: frozenset[str],
+    ) -> None:
+        self._connection = connection
+        self._service = service
+        self._settings = settings
+        self._roles = roles
+        self._outbox = Outbox(connection)
+        self._outbox.on_room(lambda: service.hub.resume(self._outbox))
+        self._watchers: dict[int, Watcher] = {}
+        self._catch_ups: dict[int, trio.CancelScope] = {}
+        self._greeted = False
+        self._in_flight = 0
+        self._room = trio.Event()
+        self._nursery: trio.Nursery
+        self._methods: dict[str, Callable[[rpc.Request], None]] = {
+            rpc.OP: self._op,
+            rpc.RANGE_SERIALIZABLE: self._range_serializable,
+            rpc.WATCH_CREATE: self._watch_create,
+            rpc.WATCH_CANCEL: self._watch_cancel,
+            rpc.WATCH_PROGRESS: self._watch_progress,
+            rpc.STATUS: lambda request: self._answer(request.id, self._service.status()),
+            rpc.HASH: lambda request: self._answer(request.id, self._service.state_hash()),
+            rpc.MEMBER_LIST: lambda request: self._answer(request.id, self._service.member_list()),
+            rpc.PING: lambda request: self._answer(request.id, []),
+        }
+
+    async def run(self) -> None:
+        """Cancelled: watches end with a last word where the socket takes it at once."""
+        try:
+            async with trio.open_nursery() as self._nursery:
+                self._nursery.start_soon(self._outbox.run)
+                await self._read_until_broken()
+                self._nursery.cancel_scope.cancel()
+        finally:
+            self._end_watches()
+
+    async def _read_until_broken(self) -> None:
+        try:
+            await self._read(FrameReader(FRAME_BYTES_MAX))
+        except FrameError as error:
+            log.info("client_frame_refused", error=str(error))
+            if not self._greeted:
+                self._outbox.send(rpc.error(0, InvalidRequest(str(error), field="hello").to_wire()))
+        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError) as error:
+            log.debug("client_gone", error=str(error) or type(error).__name__)
+
+    async def _read(self, reader: FrameReader) -> None:
+        deadline = trio.current_time() + HANDSHAKE_TIMEOUT_S
+        while True:
+            with trio.fail_at(float("inf") if self._greeted else deadline):
+                data = await self._connection.receive_some()
+            if not data:
+                return
+            for body in reader.feed(data):
+                message = unpack(body)
+                if self._greeted:
+                    self._dispatch(rpc.parse_request(message))
+                else:
+                    self._greet(rpc.parse_client_hello(message))
+            while self._in_flight >= self._settings.requests_in_flight_max:
+                self._room = trio.Event()
+                await self._room.wait()
+            await self._outbox.wait_room(_UNREAD_ANSWERS_BYTES_MAX)
+
+    def _greet(self, hello: rpc.ClientHello) -> None:
+        identity = self._service.identity
+        peer = self._connection.peer
+        if self._roles and (peer is None or not self._roles.intersection(peer.organizations)):
+            shown = ", ".join(peer.organizations) if peer else "no certificate"
+            refusal = PermissionDenied(
+                f"the client port takes certificates with O={' or '.join(sorted(self._roles))}, not {shown}"
+            )
+            self._outbox.send(rpc.error(0, refusal.to_wire()))
+            self._greeted = True  # it has been answered
+            raise FrameError(f"{hello.name}: {refusal.message}")
+        self._greeted = True
+        self._outbox.send(rpc.member_hello(identity.name, identity.cluster_id))
+
+    def _dispatch(self, request: rpc.Request) -> None:
+        self._in_flight += 1
+        method = self._methods.get(request.method)
+        try:
+            if method is None:
+                raise InvalidRequest(f"there is no method {request.method!r}", field="method")
+            method(request)
+        except StoreError as error:
+            self._fail(request.id, error)
+
+    def _op(self, request: rpc.Request) -> None:
+        op = op_from_wire(_only_argument(request))
+        request_id = request.id
+        self._service.submit(op, self._deadline(request), lambda outcome: self._finish(request_id, outcome))
+
+    def _range_serializable(self, request: rpc.Request) -> None:
+        op = op_from_wire(_only_argument(request))
+        if not isinstance(op, Range):
+            raise InvalidRequest("only a Range can be read without linearizability", field="op")
+        self._finish(request.id, self._service.read(op))
+
+    def _deadline(self, request: rpc.Request) -> float:
+        if not request.deadline_ms:
+            return float("inf")
+        return self._service.clock.monotonic() + request.deadline_ms / 1000
+
+    def _finish(self, request_id: int, outcome: Any) -> None:
+        """`outcome` is a result or a StoreError."""
+        if isinstance(outcome, StoreError):
+            self._fail(request_id, outcome)
+        else:
+            self._answer(request_id, result_to_wire(outcome))
+
+    def _answer(self, request_id: int, result: Any) -> None:
+        self._reply(rpc.answer(request_id, result))
+
+    def _fail(self, request_id: int, error: StoreError) -> None:
+        self._reply(rpc.error(request_id, error.to_wire()))
+
+    def _reply(self, frames: bytes) -> None:
+        """At once for a lone request; answers of many leave together."""
+        if self._in_flight == 1:
+            self._outbox.send(frames)
+        else:
+            self._outbox.post(frames)
+        self._in_flight -= 1
+        self._room.set()
+
+    # Watches.
+
+    def _watch_create(self, request: rpc.Request) -> None:
+        asked = rpc.parse_watch_request(request.arguments)
+        if asked.watch_id in self._watchers:
+            raise InvalidRequest(f"watch_id {asked.watch_id} is in use on this connection", field="watch_id")
+        if len(self._watchers) >= _WATCHES_MAX:
+            raise InvalidRequest(f"a connection carries at most {_WATCHES_MAX} watches", field="watch_id")
+        hub = self._service.hub
+        if 0 < asked.start_revision <= hub.revision:
+            check_start(self._service.machine, asked.start_revision)
+        watcher = Watcher(
+            asked,
+            self._outbox,
+            restart=self._catch_up,
+            ended=lambda: self._forget(asked.watch_id),
+        )
+        self._watchers[asked.watch_id] = watcher
+        self._answer(request.id, [hub.revision])
+        if asked.start_revision in (0, hub.revision + 1):
+            hub.join(watcher)
+        elif asked.start_revision > hub.revision:
+            hub.join_at(watcher, asked.start_revision)
+        else:
+            self._catch_up(watcher, asked.start_revision - 1)
+
+    def _watch_cancel(self, request: rpc.Request) -> None:
+        watcher = self._watcher(request)
+        if watcher is not None:
+            self._forget(watcher.request.watch_id)
+        self._answer(request.id, [watcher is not None])
+
+    def _watch_progress(self, request: rpc.Request) -> None:
+        watcher = self._watcher(request)
+        if watcher is None:
+            raise InvalidRequest("there is no such watch on this connection", field="watch_id")
+
+        def marked(error: StoreError | None) -> None:
+            if error is not None:
+                self._fail(request.id, error)
+                return
+            self._answer(request.id, [self._service.hub.revision])
+            if watcher.request.watch_id in self._watchers:
+                self._service.hub.mark(watcher)
+
+        self._service.reads.submit(marked)
+
+    def _watcher(self, request: rpc.Request) -> Watcher | None:
+        watch_id = _only_argument(request)
+        return self._watchers.get(watch_id) if isinstance(watch_id, int) else None
+
+    def _catch_up(self, watcher: Watcher, after: int) -> None:
+        self._nursery.start_soon(self._run_catch_up, watcher, after)
+
+    async def _run_catch_up(self, watcher: Watcher, after: int) -> None:
+        watch_id = watcher.request.watch_id
+        if self._watchers.get(watch_id) is not watcher:
+            return
+        service = self._service
+        with trio.CancelScope() as scope:
+            self._catch_ups[watch_id] = scope
+            try:
+                await catch_up(service.machine, service.hub, watcher, self._outbox, after)
+            except Compacted as error:
+                self._outbox.send(rpc.ended([watch_id], error.to_wire()))
+                self._forget(watch_id)
+            finally:
+                if self._catch_ups.get(watch_id) is scope:
+                    del self._catch_ups[watch_id]
+
+    def _forget(self, watch_id: int) -> None:
+        watcher = self._watchers.pop(watch_id, None)
+        if watcher is not None:
+            self._service.hub.leave(watcher)
+        scope = self._catch_ups.pop(watch_id, None)
+        if scope is not None:
+            scope.cancel()
+
+    def _end_watches(self) -> None:
+        if not self._outbox.broken:
+            self._service.hub.end_all(self._outbox, reason="stopping")
+        for watch_id in list(self._watchers):
+            self._forget(watch_id)
+
+
+def _only_argument(request: rpc.Request) -> Any:
+    if len(request.arguments) != 1:
+        raise InvalidRequest(f"{request.method} takes one argument", field="arguments")
+    return request.arguments[0]
