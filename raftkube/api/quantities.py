@@ -67,7 +67,7 @@ def _fits_fast_path(whole_part: str, part: str, form: str, denominator: int) -> 
     """ParseQuantity keeps such decimals as an int64 and a power of ten, which is never capped."""
     if form == "binary" or len(whole_part) + len(part) > 18:
         return False
-    return denominator * 10 ** len(part) <= NANO
+    return denominator * int("1" + "0" * len(part)) <= NANO
 
 
 def nanos(text: str | float) -> int:
