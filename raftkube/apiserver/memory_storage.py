@@ -151,9 +151,10 @@ class _MemoryWatch:
         self._after = after
         self._progress_wanted = trio.Event()
 
-    async def request_progress(self) -> None:
+    async def request_progress(self) -> int:
         await trio.lowlevel.checkpoint()
         self._progress_wanted.set()
+        return int(self._storage.machine.revision)
 
     async def __aiter__(self) -> AsyncIterator[WatchBatch]:
         machine = self._storage.machine

@@ -29,8 +29,11 @@ class StorageWatch(Protocol):
 
     def __aiter__(self) -> AsyncIterator[WatchBatch]: ...
 
-    async def request_progress(self) -> None:
-        """Ask for a progress mark that is ordered after every event committed before this call."""
+    async def request_progress(self) -> int:
+        """Ask for a progress mark; returns the store's revision at a moment after the call (linearizable).
+
+        A batch of at least that revision follows, behind every event up to it.
+        """
         ...
 
 

@@ -45,6 +45,11 @@ class BodySender(Protocol):
         """Take the chunk, or say False when earlier ones still wait for the socket."""
         ...
 
+    @property
+    def unsent(self) -> bool:
+        """True while a part of what was taken still waits for the socket: `drain`, or send more."""
+        ...
+
     async def drain(self) -> None:
         """Wait until all that was taken is on its way."""
         ...

@@ -339,5 +339,9 @@ class _ChunkSender:
             await self._connection.drain()
         await self._connection.drain()
 
+    @property
+    def unsent(self) -> bool:
+        return self._connection.unsent
+
     async def drain(self) -> None:
         await self._connection.drain()

@@ -128,8 +128,9 @@ async def test_progress_is_ordered_after_all_events_before_the_request(storage: 
     async with storage.watch(PREFIX, END, start_revision=start) as watch:
         await put(storage, "a")
         elsewhere = (await storage.txn(Txn((), (Put(b"/other", b"x"),)))).revision
-        await watch.request_progress()
-        batches = await collect(watch, elsewhere)
+        marked = await watch.request_progress()
+        assert marked >= elsewhere
+        batches = await collect(watch, marked)
     assert batches[-1].revision >= elsewhere
     assert [event.kv.key for batch in batches for event in batch.events] == [PREFIX + b"a"]
 
@@ -137,7 +138,7 @@ async def test_progress_is_ordered_after_all_events_before_the_request(storage: 
 async def test_progress_of_an_idle_range(storage: Storage) -> None:
     revision = await storage.current_revision()
     async with storage.watch(PREFIX, END, start_revision=revision + 1) as watch:
-        await watch.request_progress()
+        assert await watch.request_progress() == revision
         assert (await collect(watch, revision))[-1].events == ()
 
 
