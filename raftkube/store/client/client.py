@@ -7,7 +7,7 @@ Retries go on until the caller's deadline: `with trio.fail_after(...)`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar, cast
 
@@ -83,6 +83,7 @@ class StoreClient:
         clock: Clock,
         rng: Rng,
         pinned: bool,
+        on_retry: Callable[[str], None] | None,
         nursery: trio.Nursery,
     ) -> None:
         if not addresses:
@@ -93,6 +94,7 @@ class StoreClient:
         self._clock = clock
         self._rng = rng
         self._pinned = pinned
+        self._on_retry = on_retry
         self._nursery = nursery
         self._members = [_Member(address) for address in addresses]
         self._preferred = self._members[0]
@@ -109,16 +111,18 @@ class StoreClient:
         clock: Clock | None = None,
         rng: Rng | None = None,
         pinned: bool = False,
+        on_retry: Callable[[str], None] | None = None,
     ) -> AsyncIterator[StoreClient]:
         """A client of the members at `addresses`; members are dialled when first needed.
 
         `pinned`: speak to the first address only and retry nothing: every error is raised as it is.
+        `on_retry` is told why something has to be tried again.
         """
         failure: Exception | None = None
         async with trio.open_nursery() as nursery:
             client = cls(
                 network, addresses, tls, name=name, clock=clock or SystemClock(), rng=rng or system_rng(),
-                pinned=pinned, nursery=nursery,
+                pinned=pinned, on_retry=on_retry, nursery=nursery,
             )  # fmt: skip
             try:
                 yield client
@@ -231,9 +235,10 @@ class StoreClient:
             await self._back_off(attempt)
             try:
                 return await self._connect(member)
-            except Unreachable:
+            except Unreachable as error:
                 if self._pinned:
                     raise
+                self._note(error)
                 attempt += 1
 
     # Inside.
@@ -260,6 +265,7 @@ class StoreClient:
                         self._turn_from(target, error)
                     raise
                 self._turn_from(target, error)
+                self._note(error)
             attempt += 1
             await self._back_off(attempt)
 
@@ -282,6 +288,10 @@ class StoreClient:
                 self._preferred = member
                 return
         self._preferred = self._members[(self._members.index(target) + 1) % len(self._members)]
+
+    def _note(self, error: StoreError) -> None:
+        if self._on_retry is not None:
+            self._on_retry(error.message)
 
     async def _back_off(self, attempt: int) -> None:
         """The first turns cost nothing: a leader's name was learnt, or another member is tried."""
