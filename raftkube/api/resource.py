@@ -51,6 +51,10 @@ def _no_update(new: Object, old: Object) -> None:
     """Nothing to carry over."""
 
 
+def _no(obj: Object) -> bool:
+    return False
+
+
 def _valid(obj: Object) -> list[FieldError]:
     return []
 
@@ -81,13 +85,25 @@ class Strategy:
     prepare_status_update: Callable[[Object, Object], None] = _no_update
     validate: Callable[[Object], list[FieldError]] = _valid
     validate_update: Callable[[Object, Object], list[FieldError]] = _valid_update
+    validate_status_update: Callable[[Object, Object], list[FieldError]] = _valid_update
     generation: bool = False
     # Seconds that a delete waits by default (pods: spec.terminationGracePeriodSeconds); None: no grace.
     default_grace_period_s: Callable[[Object], int | None] = field(default=lambda obj: None)
     # What a DELETE without propagationPolicy means: Background, or Orphan for old kinds.
     default_propagation: str = "Background"
     # RFC 1123 subdomain for most names; "dns_label" for Namespace, Service, …
+    # (the keys of `raftkube.api.names.NAME_FORMATS`)
     name_format: str = "dns_subdomain"
+    # A delete skips the grace period, whatever was asked (a pod that no node runs).
+    deletes_at_once: Callable[[Object], bool] = _no
+    # Something beside metadata.finalizers holds a deleted object (a namespace's spec.finalizers).
+    deletion_held: Callable[[Object], bool] = _no
+    # What a delete that must wait changes beside metadata (a namespace's phase); metadata is a copy,
+    # the rest is shared with the stored object and must be replaced, not changed in place.
+    prepare_deletion: Callable[[Object], None] = _no_create
+    # Whether an update may leave out the resourceVersion, and whether it may create.
+    unconditional_update: bool = True
+    create_on_update: bool = False
 
 
 @dataclass(frozen=True, slots=True)
