@@ -10,15 +10,17 @@ import trio
 
 from raftkube.clock import SystemClock
 from raftkube.errors import NotLeader, StoreError
-from raftkube.net import Address
+from raftkube.net import Address, TlsFiles
 from raftkube.net.tcp import TcpNetwork
 from raftkube.rng import seeded_rng
 from raftkube.store.client import StoreClient
 from raftkube.store.server.consensus import ConsensusView
 from raftkube.store.server.machine import StoreMachine
-from raftkube.store.server.server import ClientPort, StoreServer
+from raftkube.store.server.server import StoreServer
 from raftkube.store.server.service import Identity, MemberInfo
 from raftkube.store.server.settings import ServerSettings
+from raftkube.types import LogIndex
+from raftkube.wire.frames import pack
 
 LOOPBACK = Address("127.0.0.1", 0)
 
@@ -39,7 +41,7 @@ class ImmediateConsensus:
         await self._enter()
         self.index += 1
         self.proposed.append(operation)
-        return self.machine.apply(self.index, [operation])[0]
+        return self.machine.apply(LogIndex(self.index), pack([operation]))[0]
 
     async def read_index(self) -> int:
         await self._enter()
@@ -77,11 +79,12 @@ class SingleMember:
 
 @asynccontextmanager
 async def single_member(
-    settings: ServerSettings | None = None, port: ClientPort | None = None
+    settings: ServerSettings | None = None, tls: TlsFiles | None = None, roles: frozenset[str] = frozenset()
 ) -> AsyncIterator[SingleMember]:
     member = SingleMember(settings)
     async with trio.open_nursery() as nursery:
-        member.address = await nursery.start(member.server.run, member.network, port or ClientPort(LOOPBACK))
+        listener = await member.network.listen(LOOPBACK, tls)
+        member.address = await nursery.start(member.server.run, listener, roles)
         yield member
         nursery.cancel_scope.cancel()
 

@@ -25,6 +25,7 @@ class ConsensusView:
     commit_index: int
     applied_index: int
     last_index: int = 0
+    journal_bytes: int = 0
     errors: tuple[str, ...] = ()
 
 

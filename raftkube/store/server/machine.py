@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from raftkube.errors import StoreError
 from raftkube.store.core import StateMachine
+from raftkube.types import LogIndex
 from raftkube.wire.frames import unpack
 from raftkube.wire.store import LeaseResult, Result, TxnResult, op_from_wire
 
@@ -33,12 +34,12 @@ class StoreMachine:
         """Call these from now on: with each apply's events, each lease result, after each restore."""
         self._on_events, self._on_lease, self._on_restore = events, lease, restored
 
-    def apply(self, index: int, operations: Iterable[bytes]) -> list[Result | StoreError]:
-        """Apply the operations of one log entry; one result (or error value) each.
+    def apply(self, index: LogIndex, payload: bytes) -> list[Any]:
+        """Apply one log entry, a msgpack array of packed operations; one result or error value each.
 
         Raises InvariantViolation: the node must stop.
         """
-        results = [self._apply_one(data) for data in operations]
+        results = [self._apply_one(data) for data in unpack(payload)]
         self.applied_index = index
         events = self.core.take_events()
         if events:
@@ -59,11 +60,11 @@ class StoreMachine:
                     self._on_lease(part)
         return result
 
-    def snapshot(self) -> Iterable[bytes]:
+    def snapshot(self) -> Iterator[bytes]:
         """The state of this moment, in chunks."""
         return self.core.snapshot()
 
-    def restore(self, chunks: Iterable[bytes]) -> None:
+    def restore(self, chunks: Iterator[bytes]) -> None:
         """Replace the state by a snapshot's. Raises InvariantViolation on damage."""
         self.core = StateMachine.restore(chunks)
         self._on_restore()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -10,7 +9,7 @@ import trio
 
 from raftkube.clock import Clock
 from raftkube.errors import StoreError
-from raftkube.net import Address, Connection, Network, TlsFiles
+from raftkube.net import Address, Connection, Listener
 from raftkube.net.tcp import serve
 from raftkube.rng import Rng
 from raftkube.store.server.compaction import HistoryWindow
@@ -28,15 +27,6 @@ log = structlog.get_logger(__name__)
 
 _TRIM_REVISIONS: Final = 256  # freed in one step, about a millisecond
 _TRIMS_MAX: Final = 256  # in a row; a snapshot being taken forbids them for a while
-
-
-@dataclass(frozen=True, slots=True)
-class ClientPort:
-    """Where clients are served. `roles` are the certificate organizations that may; without TLS, all."""
-
-    address: Address
-    tls: TlsFiles | None = None
-    roles: frozenset[str] = frozenset()
 
 
 class StoreServer:
@@ -79,18 +69,18 @@ class StoreServer:
 
     async def run(
         self,
-        network: Network,
-        port: ClientPort,
+        listener: Listener,
+        roles: frozenset[str],
         *,
         task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Serve until cancelled; `started` gives the bound address. Raises ConfigError: it is taken."""
-        listener = await network.listen(port.address, port.tls)
+        """Serve until cancelled; `started` gives the bound address. `roles` are the certificate
+        organizations that may speak here; empty: whoever connects (only without TLS)."""
         async with trio.open_nursery() as nursery:
             service = self._service(nursery)
 
             async def handle(connection: Connection) -> None:
-                await Session(connection, service, self._settings, port.roles).run()
+                await Session(connection, service, self._settings, roles).run()
 
             nursery.start_soon(self._hub.run)
             nursery.start_soon(self._leases.run)

@@ -110,6 +110,7 @@ class Service:
             "commit_index": view.commit_index,
             "applied_index": view.applied_index,
             "last_index": view.last_index,
+            "journal_bytes": view.journal_bytes,
             "revision": core.revision,
             "compact_revision": core.compact_revision,
             "errors": list(view.errors),

@@ -1,0 +1,142 @@
+"""`raftkube store`: one member of the store, in the foreground."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from raftkube.cli.logging import log_options
+
+if TYPE_CHECKING:
+    from raftkube.net import Address, TlsFiles
+    from raftkube.store.server.member import MemberConfig
+
+
+@click.command()
+@click.option("--name", required=True, help="This member's name, as in --initial-cluster.")
+@click.option("--data-dir", required=True, help="Where its journal lies; made if it does not exist.")
+@click.option("--initial-cluster", required=True, help="All members: name=host:peer-port,…")
+@click.option("--listen-client-urls", default="https://127.0.0.1:2379", show_default=True)
+@click.option("--listen-peer-urls", default="https://127.0.0.1:2380", show_default=True)
+@click.option("--initial-client-urls", help="The members' client addresses, for redirects: name=host:port,…")
+@click.option("--trusted-ca-file", help="The store's CA.")
+@click.option("--cert-file", help="This member's certificate.")
+@click.option("--key-file", help="Its private key.")
+@click.option("--peer-cert-file", help="Certificate towards other members.  [default: --cert-file]")
+@click.option("--peer-key-file", help="Its private key.  [default: --key-file]")
+@click.option(
+    "--history-seconds", default=300.0, show_default=True, help="Older revisions are compacted; 0: none."
+)
+@click.option(
+    "--history-revisions-max",
+    default=100_000,
+    show_default=True,
+    help="More revisions are compacted; 0: none.",
+)
+@click.option("--heartbeat-interval", type=int, help="Milliseconds between heartbeats.")
+@click.option("--election-timeout", type=int, help="Milliseconds without a leader before a member campaigns.")
+@click.option("--testing", is_flag=True, help="Allow what only tests may use.")
+@click.option("--mutant", help="A deliberate defect for the chaos harness (needs --testing).")
+@log_options
+def command(verbose: int, logging_format: str, data_dir: str, **flags: Any) -> None:
+    """Run one member of the store until SIGTERM or SIGINT."""
+    from raftkube.cli.logging import configure_logging
+    from raftkube.cli.service import run_until_signalled
+    from raftkube.clock import SystemClock
+    from raftkube.disk import SystemDisk
+    from raftkube.net.tcp import TcpNetwork
+    from raftkube.rng import system_rng
+    from raftkube.store.server.member import run_member
+
+    config = member_config(flags)
+    configure_logging(logging_format, verbose, component=config.name)
+    disk = SystemDisk(data_dir)
+    network, clock, rng = TcpNetwork(), SystemClock(), system_rng()
+    _tune_collector()
+    run_until_signalled(lambda: run_member(config, network=network, clock=clock, rng=rng, disk=disk))
+
+
+def member_config(flags: dict[str, Any]) -> MemberConfig:
+    """What the flags ask for. Raises ConfigError naming the flag that is wrong and how to mend it."""
+    from raftkube.errors import ConfigError
+    from raftkube.store.server.member import MemberConfig, parse_members
+    from raftkube.store.server.settings import ServerSettings
+
+    if flags["mutant"] is not None and not flags["testing"]:
+        raise ConfigError("--mutant makes the store lose data on purpose; it is refused without --testing")
+    tls, peer_tls = _tls_of(flags)
+    client_addresses = flags["initial_client_urls"]
+    return MemberConfig(
+        name=flags["name"],
+        members=parse_members(flags["initial_cluster"], flag="--initial-cluster"),
+        listen_client=_listen_address(flags["listen_client_urls"], "--listen-client-urls", tls),
+        listen_peer=_listen_address(flags["listen_peer_urls"], "--listen-peer-urls", tls),
+        client_tls=tls,
+        peer_tls=peer_tls,
+        client_addresses=(
+            parse_members(client_addresses, flag="--initial-client-urls") if client_addresses else {}
+        ),
+        raft=_raft_settings(flags),
+        server=ServerSettings(
+            history_s=flags["history_seconds"], history_revisions_max=flags["history_revisions_max"]
+        ),
+    )
+
+
+def _raft_settings(flags: dict[str, Any]) -> Any:
+    from raftkube.store.raft.settings import RaftSettings
+
+    chosen: dict[str, Any] = {"mutant": flags["mutant"]}
+    if flags["heartbeat_interval"] is not None:
+        chosen["heartbeat_s"] = flags["heartbeat_interval"] / 1000
+    if flags["election_timeout"] is not None:
+        chosen["election_timeout_min_s"] = flags["election_timeout"] / 1000
+        chosen["election_timeout_max_s"] = 1.8 * flags["election_timeout"] / 1000
+    return RaftSettings(**chosen)
+
+
+def _tls_of(flags: dict[str, Any]) -> tuple[TlsFiles | None, TlsFiles | None]:
+    """TLS files of the client and the peer port; both None without certificate flags."""
+    from raftkube.errors import ConfigError
+    from raftkube.net import TlsFiles
+
+    ca, cert, key = flags["trusted_ca_file"], flags["cert_file"], flags["key_file"]
+    peer_cert, peer_key = flags["peer_cert_file"], flags["peer_key_file"]
+    if not (ca or cert or key or peer_cert or peer_key):
+        return None, None
+    for flag, value in (("--trusted-ca-file", ca), ("--cert-file", cert), ("--key-file", key)):
+        if not value:
+            raise ConfigError(f"{flag} is missing; TLS needs --trusted-ca-file, --cert-file and --key-file")
+    if bool(peer_cert) != bool(peer_key):
+        raise ConfigError("--peer-cert-file and --peer-key-file belong together; give both or neither")
+    return TlsFiles(ca, cert, key), TlsFiles(ca, peer_cert or cert, peer_key or key)
+
+
+def _listen_address(text: str, flag: str, tls: TlsFiles | None) -> Address:
+    from raftkube.errors import ConfigError
+    from raftkube.net import parse_address
+
+    if "," in text:
+        raise ConfigError(f"{flag} takes one URL, not {text!r}")
+    scheme = text.partition("://")[0] if "://" in text else ""
+    if scheme not in ("", "http", "https"):
+        raise ConfigError(f"{flag}: {text!r} has an unknown scheme; write https://host:port")
+    if scheme == "https" and tls is None:
+        raise ConfigError(
+            f"{flag} asks for https, so --trusted-ca-file, --cert-file and --key-file are needed"
+            " (http:// serves plain, for tests only)"
+        )
+    if scheme == "http" and tls is not None:
+        raise ConfigError(f"{flag} asks for http although there are certificate flags; write https://")
+    return parse_address(text)
+
+
+def _tune_collector() -> None:
+    """What was imported lives for ever; and the state is a big heap of small acyclic tuples that the cycle
+    collector should not walk again and again."""
+    import gc
+
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
