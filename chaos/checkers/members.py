@@ -27,7 +27,7 @@ def _check_final_reads(history: History, verdict: Verdict) -> None:
         return
     barrier = max(barriers)
     read = {
-        operation["request"]["member"]
+        operation.get("read_from", operation["request"]["member"])
         for operation in history.operations
         if operation.get("final") and operation["outcome"] == "ok" and operation["revision"] >= barrier
     }

@@ -66,10 +66,14 @@ class _RevisionOrder:
             missing = "complete watch" if watch is None else "barrier write"
             self._verdict.unknown_because.append(f"the history has no {missing}")
             return False
+        # Keys outside the workload's prefix belong to others (the control plane): they take revisions.
+        prefix = self._history.header.get("prefix", "")
         for event in watch.events:
             if event["kind"] in ("put", "delete"):
-                value = event["value"] if event["kind"] == "put" else None
-                self._log.setdefault(event["revision"], []).append(Change(event["key"], value))
+                changes = self._log.setdefault(event["revision"], [])
+                if event["key"].startswith(prefix):
+                    value = event["value"] if event["kind"] == "put" else None
+                    changes.append(Change(event["key"], value))
         last = max(self._log, default=1)
         if last < barrier:
             self._verdict.unknown_because.append(
@@ -102,7 +106,7 @@ class _RevisionOrder:
         found = self._log.get(revision)
         wanted = _wanted_changes(operation)
         if found is None or not _same(found, wanted):
-            there = "nothing" if found is None else _words(found)
+            there = _words(found) if found else "nothing of the workload's"
             self._add(
                 "S2",
                 f"lost write: {_name(operation)} was acknowledged at revision {revision}, "
@@ -124,7 +128,7 @@ class _RevisionOrder:
         deletes = self._unknown_deletes()
         used: dict[int, int] = {}
         for revision, changes in self._log.items():
-            if revision in self._explained:
+            if revision in self._explained or not changes:
                 continue
             operation = self._explanation(changes, by_value, deletes)
             if operation is None:

@@ -1,0 +1,152 @@
+"""`python -m chaos`: live runs, judging a history again, and what there is to choose from.
+
+Exit codes: 0 valid, 1 invalid, 2 unknown or a wrong command line.
+"""
+
+from __future__ import annotations
+
+import secrets
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+
+from raftkube.errors import RaftkubeError
+
+
+@click.group()
+def cli() -> None:
+    """Break a raftkube on purpose and judge what it did."""
+
+
+@cli.command()
+@click.option(
+    "--config", default="cluster_configs/chaos-kill.yaml", show_default=True, help="The cluster file."
+)
+@click.option("--faults", default="kill", show_default=True, help="Names or groups, see `list`; none: ''.")
+@click.option("--workload", default="kv", show_default=True, type=click.Choice(["kv"]))
+@click.option("--seed", type=int, default=None, help="Default: a random one, which is printed.")
+@click.option(
+    "--duration", type=click.FloatRange(1, 86_400), default=60.0, show_default=True, help="Seconds."
+)
+@click.option("--min-rate", default=100.0, show_default=True, help="Operations/s before the first fault.")
+@click.option("--mutant", default=None, help="A bug to switch on; the cluster file must say testing: true.")
+@click.option("--out", required=True, help="A folder for the report, the history and the logs.")
+def live(
+    config: str, faults: str, workload: str, seed: int | None, duration: float, min_rate: float,
+    mutant: str | None, out: str,
+) -> None:  # fmt: skip
+    """Kill parts of a real cluster under load and judge the recorded history."""
+    import trio
+
+    from chaos.live.run import LiveOptions, run_live
+    from raftkube.files import read_file
+
+    chosen = secrets.randbelow(2**31) if seed is None else seed
+    options = LiveOptions(config, faults, workload, chosen, duration, min_rate, mutant, out)
+    text = read_file(_packaged(config), what="cluster file")
+    verdict = trio.run(run_live, options, text, _commit(), _say)
+    _say(f"verdict: {verdict.word}; checked {verdict.checked}")
+    for doubt in verdict.unknown_because:
+        _say(f"unknown because: {doubt}")
+    for violation in verdict.violations[:3]:
+        _say(f"{violation.invariant}: {violation.sentence}")
+    _say(f"report: {Path(out) / 'report.html'}")
+    if verdict.exit_code:
+        _say(f"again: {options.replay_line}")
+    sys.exit(verdict.exit_code)
+
+
+@cli.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False))
+def check(file: str) -> None:
+    """Judge a recorded history again."""
+    from chaos.checkers.history import HistoryError, read_history
+    from chaos.checkers.judge import judge
+
+    try:
+        with Path(file).open("rb") as stream:
+            verdict = judge(read_history(stream))
+    except HistoryError as error:
+        raise click.ClickException(f"{file}: {error}") from error
+    _say(f"verdict: {verdict.word}; checked {verdict.checked}")
+    for violation in verdict.violations:
+        _say(f"{violation.invariant}: {violation.sentence}")
+    for doubt in verdict.unknown_because:
+        _say(f"unknown because: {doubt}")
+    sys.exit(verdict.exit_code)
+
+
+@cli.command("list")
+def list_all() -> None:
+    """Faults, workloads, invariants and mutants."""
+    from chaos.checkers.judge import INVARIANTS
+    from chaos.live.faults import FAULTS
+    from raftkube.store.raft import mutants
+
+    click.echo("faults:")
+    for fault in FAULTS.values():
+        click.echo(f"  {fault.name:26} effective when {fault.consequence}")
+    click.echo("workloads:\n  kv                         16 clients in 2 processes, 40 keys, 65 % may write")
+    click.echo("invariants:")
+    for name, promise in INVARIANTS.items():
+        click.echo(f"  {name:26} {promise}")
+    click.echo("mutants (store; only where the cluster file says testing: true):")
+    for name in mutants.names():
+        click.echo(f"  {name}")
+
+
+def _packaged(path: str) -> str:
+    """`cluster_configs/…` is found beside the package too, wherever the command is run."""
+    if Path(path).exists() or not path.startswith("cluster_configs/"):
+        return path
+    return str(Path(__file__).parents[1] / path)
+
+
+def _commit() -> str:
+    """The commit of the code that runs, with + when it was changed."""
+    here = Path(__file__).parent
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+", "--abbrev=12"],
+            cwd=here,
+            capture_output=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return found.stdout.decode().strip()
+
+
+def _say(text: str) -> None:
+    click.echo(f"chaos: {text}", err=True)
+
+
+def _sentence(error: BaseException) -> str:
+    """The first of several (trio's nurseries)."""
+    return _sentence(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else str(error)
+
+
+def main() -> None:
+    """Every wrong input is one sentence and exit code 2."""
+    try:
+        cli.main(prog_name="python -m chaos", standalone_mode=False)
+    except click.ClickException as error:
+        _say(error.format_message())
+        sys.exit(2)
+    except click.Abort:
+        sys.exit(130)
+    except RaftkubeError as error:
+        _say(str(error))
+        sys.exit(2)
+    except BaseExceptionGroup as group:
+        ours, rest = group.split(RaftkubeError)
+        if rest is not None or ours is None:
+            raise
+        _say(_sentence(ours))
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Real processes, real signals: a cluster of its own, load, faults, and the recorded history judged."""
