@@ -16,7 +16,7 @@ from typing import Any, Final
 import orjson
 
 from raftkube.api import protobuf, yaml_text
-from raftkube.api.status import ApiError, bad_request, unsupported_media_type
+from raftkube.api.status import ApiError, FieldError, bad_request, invalid, unsupported_media_type
 from raftkube.api.structure import StructureError, conform
 
 Object = dict[str, Any]
@@ -36,6 +36,7 @@ _TYPE_META_STRUCT: Final = (
     'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
 )
 _SUMMARY_BYTES: Final = 30
+_PATCH_SHOWN_MAX: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +101,28 @@ def decode_options(body: bytes, content_type: str | None, *, kind: str = "Delete
 def decode_patch(body: bytes) -> Any:
     """The JSON of a patch body (YAML is no patch). Raises ApiError 400."""
     try:
-        return orjson.loads(body)
+        patch = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise bad_request(f"error decoding patch: {_json_reason(error)}") from error
+    if too_deep(patch):
+        raise bad_request(f"error decoding patch: {_TOO_DEEP}")
+    return patch
+
+
+def accept_patched(patched: Object, patch: Any, *, schema: str, field_validation: str) -> list[str]:
+    """Bring a patched object into the shape of its definition, in place; the warnings to send.
+
+    Raises ApiError 422 as upstream does after a patch: a value of the wrong type, or (Strict) a field
+    that is not known.
+    """
+    try:
+        strict = tuple(conform(patched, schema))
+    except StructureError as error:
+        raise _bad_patch(patch, str(error)) from error
+    decoded = Decoded(patched, strict)
+    if field_validation == "Strict" and strict:
+        raise _bad_patch(patch, _strict_text(decoded))
+    return enforce_strict(decoded, field_validation)
 
 
 def enforce_strict(decoded: Decoded, field_validation: str) -> list[str]:
@@ -114,8 +134,7 @@ def enforce_strict(decoded: Decoded, field_validation: str) -> list[str]:
             'supported values: "Ignore", "Strict", "Warn"'
         )
     if field_validation == "Strict" and decoded.strict:
-        text = "strict decoding error: " + ", ".join(decoded.strict)
-        raise _not_handled(decoded.obj, str(decoded.obj.get("kind", "")), text)
+        raise _not_handled(decoded.obj, str(decoded.obj.get("kind", "")), _strict_text(decoded))
     return [] if field_validation == "Ignore" else list(decoded.strict)
 
 
@@ -171,7 +190,31 @@ def _json(body: bytes, kind: str) -> tuple[Any, list[str]]:
     except orjson.JSONDecodeError as error:
         reason = f"couldn't get version/kind; json parse error: {_json_reason(error)}"
         raise _unrecognized(body, kind, reason) from error
-    return value, duplicate_fields(body, value)
+    written = _write_within_depth(value)
+    if written is None:
+        raise _unrecognized(body, kind, f"couldn't get version/kind; json parse error: {_TOO_DEEP}")
+    return value, _duplicate_fields(body, written)
+
+
+# orjson reads 1,024 levels and writes 254: what is taken in must go out again, inside lists and events.
+DEPTH_MAX: Final = 200
+_WRITE_DEPTH_MAX: Final = 254
+_TOO_DEEP: Final = f"nested more than {DEPTH_MAX} deep"
+
+
+def too_deep(value: Any) -> bool:
+    """Whether a JSON value is nested deeper than an object may be."""
+    return _write_within_depth(value) is None
+
+
+def _write_within_depth(value: Any) -> bytes | None:
+    """The value as JSON, wrapped in lists so that the writer's own limit is DEPTH_MAX; None if deeper."""
+    for _ in range(_WRITE_DEPTH_MAX - DEPTH_MAX):
+        value = [value]
+    try:
+        return orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        return None
 
 
 def _json_reason(error: orjson.JSONDecodeError) -> str:
@@ -181,13 +224,13 @@ def _json_reason(error: orjson.JSONDecodeError) -> str:
 _KEY_ENDS: Final = re.compile(rb'"[ \t\r\n]*:')
 
 
-def duplicate_fields(body: bytes, value: Any) -> list[str]:
+def _duplicate_fields(body: bytes, written: bytes) -> list[str]:
     """Keys that stand twice in one object of a JSON body, as `duplicate field "spec.replicas"`.
 
-    orjson keeps the last one silently. Written out again, the value has as many `":` as the body unless a
-    key was lost (escapes can blur the count), and only then is the body read again, slowly.
+    orjson keeps the last one silently. `written`, the value as orjson writes it, has as many `":` as the
+    body unless a key was lost (escapes can blur the count); only then is the body read again, slowly.
     """
-    plain = len(_KEY_ENDS.findall(body)) == len(_KEY_ENDS.findall(orjson.dumps(value)))
+    plain = len(_KEY_ENDS.findall(body)) == len(_KEY_ENDS.findall(written))
     if plain and b"\\u" not in body:
         return []
     try:
@@ -237,6 +280,17 @@ def _not_handled(obj: Object, kind: str, reason: str) -> ApiError:
     version = str(obj.get("apiVersion", "")).rpartition("/")[2]
     return bad_request(
         f'{obj.get("kind") or kind} in version "{version}" cannot be handled as a {kind}: {reason}'
+    )
+
+
+def _strict_text(decoded: Decoded) -> str:
+    return "strict decoding error: " + ", ".join(decoded.strict)
+
+
+def _bad_patch(patch: Any, reason: str) -> ApiError:
+    shown = _quoted(orjson.dumps(patch).decode()[:_PATCH_SHOWN_MAX])
+    return invalid(
+        "", "", "", [FieldError("patch", "FieldValueInvalid", f"Invalid value: {shown}: {reason}")]
     )
 
 

@@ -9,7 +9,6 @@ Source of the texts: encoding/json's UnmarshalTypeError, sigs.k8s.io/json (stric
 
 from __future__ import annotations
 
-import base64
 import binascii
 import re
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Final, NamedTuple
 
-from raftkube.api.quantities import canonical
+from raftkube.api.quantity import QuantityError, quantity
 from raftkube.api.schemas import Definition, definition, reference, types
 
 Object = dict[str, Any]
@@ -153,19 +152,10 @@ def _int_or_string(value: Any, where: Where | None, unknown: list[str]) -> Any:
 
 
 def _quantity(value: Any, where: Where | None, unknown: list[str]) -> Any:
-    if value.__class__ not in (str, int, float):
-        raise StructureError(_QUANTITY_TEXT)
     try:
-        return canonical(value if isinstance(value, str) else _plain_number(value))
-    except ValueError:
-        raise StructureError(_QUANTITY_TEXT) from None
-
-
-_QUANTITY_TEXT = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
-
-
-def _plain_number(value: float) -> str:
-    return str(value) if isinstance(value, int) else repr(value).replace("e-0", "e-").replace("e+", "e")
+        return str(quantity(value))
+    except QuantityError as error:
+        raise StructureError(str(error)) from None
 
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
@@ -338,8 +328,3 @@ def _zero_of(schema: Definition) -> Callable[[], Any]:
         "string": str, "boolean": bool, "integer": int, "number": float, "array": list, "object": dict,
     }  # fmt: skip
     return zeros.get(next(iter(kinds), ""), dict)
-
-
-def encoded(data: bytes) -> str:
-    """Bytes as a field of format byte holds them."""
-    return base64.b64encode(data).decode()

@@ -12,7 +12,7 @@ from typing import Any, Final
 import orjson
 import yaml
 
-DEPTH_MAX: Final = 500
+DEPTH_MAX: Final = 200  # as for JSON
 NODES_MAX: Final = 1_000_000  # after aliases are expanded
 
 
