@@ -1,0 +1,291 @@
+"""A network in memory: seeded delays, cuts in one direction or both, resets, hosts that die.
+
+A connection is an ordered byte stream, as TCP gives it: a cut holds bytes back until it heals (TCP would
+resend them), a reset breaks both ends. Addresses are (host, port); a host is a member's world.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from raftkube.errors import ConfigError
+from raftkube.net import Address, PeerIdentity, TlsFiles
+from raftkube.rng import Rng
+
+_BUFFER_BYTES: Final = 1024 * 1024  # in flight per direction before `send_nowait` keeps bytes inside
+_CONNECT_TIMEOUT_S: Final = 1.0
+_FIRST_PORT: Final = 40_000
+
+
+class SimNetwork:
+    """The whole network. `host(name)` is what a component takes as its `Network`."""
+
+    def __init__(self, rng: Rng, *, delay_s: tuple[float, float] = (0.0002, 0.002)) -> None:
+        self.rng = rng
+        self.delay_s = delay_s
+        self.trace: Callable[[str], None] = lambda event: None
+        self._listeners: dict[Address, SimListener] = {}
+        self._connections: list[SimConnection] = []
+        self._cuts: set[tuple[str, str]] = set()
+        self._healed = trio.Event()
+        self._port = _FIRST_PORT
+
+    def host(self, name: str, identity: PeerIdentity | None = None) -> SimHost:
+        """The network as `name` sees it; with `identity`, what its certificates say."""
+        return SimHost(self, name, identity)
+
+    def cut(self, source: str, target: str) -> None:
+        """Nothing passes from `source` to `target` until `heal`."""
+        self._cuts.add((source, target))
+
+    def partition(self, *groups: set[str]) -> None:
+        """Cut both ways between hosts of different groups."""
+        for group in groups:
+            for other in groups:
+                if other is not group:
+                    self._cuts.update((a, b) for a in group for b in other)
+
+    def heal(self, source: str | None = None, target: str | None = None) -> None:
+        """End that cut, or all."""
+        if source is None or target is None:
+            self._cuts.clear()
+        else:
+            self._cuts.discard((source, target))
+        healed, self._healed = self._healed, trio.Event()
+        healed.set()
+
+    def reset(self, a: str, b: str) -> None:
+        """Break every connection between the two hosts, on both ends at once."""
+        for connection in self._alive():
+            if {connection.local, connection.remote} == {a, b}:
+                connection.break_now()
+
+    def crash(self, name: str) -> None:
+        """The host is gone: its listeners close, and the others see resets (unless cut off from it)."""
+        for address in [at for at, listener in self._listeners.items() if listener.host == name]:
+            self._listeners.pop(address).closed = True
+        for connection in self._alive():
+            if connection.local == name:
+                connection.die()
+                if not self.is_cut(name, connection.remote):
+                    connection.other.break_now()
+
+    def is_cut(self, source: str, target: str) -> bool:
+        return (source, target) in self._cuts
+
+    def delay(self) -> float:
+        return self.rng.uniform(*self.delay_s)
+
+    def _alive(self) -> list[SimConnection]:
+        self._connections = [connection for connection in self._connections if not connection.dead]
+        return list(self._connections)
+
+    async def wait_passable(self, source: str, target: str) -> None:
+        while self.is_cut(source, target):
+            await self._healed.wait()
+
+
+class SimHost:
+    """Implements `raftkube.net.Network` for one host. TLS is not simulated, identities are."""
+
+    def __init__(self, network: SimNetwork, name: str, identity: PeerIdentity | None) -> None:
+        self._network, self.name, self.identity = network, name, identity
+
+    async def connect(self, address: Address, tls: TlsFiles | None) -> SimConnection:
+        network = self._network
+        with trio.move_on_after(_CONNECT_TIMEOUT_S) as scope:
+            await trio.sleep(network.delay() + network.delay())
+            listener = network._listeners.get(address)
+            if listener is None:
+                raise ConnectionRefusedError(f"{address} refused the connection")
+            await network.wait_passable(self.name, listener.host)
+            await network.wait_passable(listener.host, self.name)
+        if scope.cancelled_caught or listener is None:
+            raise TimeoutError(f"{address} did not answer")
+        if listener.closed:
+            raise ConnectionRefusedError(f"{address} refused the connection")
+        ours = SimConnection(network, self.name, listener.host, listener.identity)
+        theirs = SimConnection(network, listener.host, self.name, self.identity)
+        ours.other, theirs.other = theirs, ours
+        network._connections += [ours, theirs]
+        listener.offer(theirs)
+        return ours
+
+    async def listen(self, address: Address, tls: TlsFiles | None) -> SimListener:
+        await trio.lowlevel.checkpoint()
+        if address.port == 0:
+            self._network._port += 1
+            address = Address(address.host, self._network._port)
+        if address in self._network._listeners:
+            raise ConfigError(f"cannot listen on {address}: Address already in use")
+        listener = SimListener(self._network, self.name, address, self.identity)
+        self._network._listeners[address] = listener
+        return listener
+
+
+class SimListener:
+    """Implements `raftkube.net.Listener`."""
+
+    def __init__(
+        self, network: SimNetwork, host: str, address: Address, identity: PeerIdentity | None
+    ) -> None:
+        self._network, self.host, self._address, self.identity = network, host, address, identity
+        self._backlog: deque[SimConnection] = deque()
+        self._arrived = trio.Event()
+        self.closed = False
+
+    @property
+    def address(self) -> Address:
+        return self._address
+
+    def offer(self, connection: SimConnection) -> None:
+        self._backlog.append(connection)
+        self._arrived.set()
+
+    async def accept(self) -> SimConnection:
+        while not self._backlog:
+            if self.closed:
+                raise trio.ClosedResourceError("this listener was closed here")
+            self._arrived = trio.Event()
+            await self._arrived.wait()
+        await trio.lowlevel.checkpoint()
+        return self._backlog.popleft()
+
+    async def aclose(self) -> None:
+        self.closed = True
+        self._arrived.set()
+        if self._network._listeners.get(self._address) is self:
+            del self._network._listeners[self._address]
+        await trio.lowlevel.checkpoint()
+
+
+class SimConnection:
+    """Implements `raftkube.net.Connection`: one end. What it sends lies in `_out` until the other end
+    takes it, which is when its time has come and no cut stands in the way."""
+
+    def __init__(self, network: SimNetwork, local: str, remote: str, peer: PeerIdentity | None) -> None:
+        self._network, self.local, self.remote, self._peer = network, local, remote, peer
+        self.other: SimConnection
+        self._out: deque[tuple[float, bytes]] = deque()
+        self._out_bytes = 0
+        self._last_at = 0.0
+        self._ended = self._broken = self._closed = False
+        self._changed = trio.Event()
+
+    @property
+    def peer(self) -> PeerIdentity | None:
+        return self._peer
+
+    @property
+    def dead(self) -> bool:
+        """Nothing moves on this end any more."""
+        return self._broken or self._closed
+
+    @property
+    def unsent(self) -> bool:
+        return self._out_bytes > _BUFFER_BYTES
+
+    async def handshake(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    def send_nowait(self, data: bytes) -> bool:
+        self._check()
+        if self.unsent:
+            return False
+        if data:
+            self._last_at = max(self._last_at, trio.current_time() + self._network.delay())
+            self._out.append((self._last_at, data))
+            self._out_bytes += len(data)
+            self.other._notify()
+        return True
+
+    async def drain(self) -> None:
+        await trio.lowlevel.checkpoint()
+        while self.unsent:
+            self._check()
+            await self._wait_change()
+
+    async def send_all(self, data: bytes) -> None:
+        while not self.send_nowait(data):
+            await self.drain()
+        await self.drain()
+
+    async def receive_some(self, max_bytes: int = 262_144) -> bytes:
+        await trio.lowlevel.checkpoint()
+        while True:
+            self._check()
+            if self._network.is_cut(self.remote, self.local):
+                await self._wait_either(self._network._healed)
+                continue
+            incoming = self.other._out
+            if incoming:
+                wait_s = incoming[0][0] - trio.current_time()
+                if wait_s <= 0:
+                    return self._take(incoming, max_bytes)
+                with trio.move_on_after(wait_s):
+                    await self._wait_change()
+            elif self.other._ended:
+                return b""
+            else:
+                await self._wait_change()
+
+    def abort(self) -> None:
+        if not self._closed:
+            self._closed = self._ended = True
+            self._notify()
+            self.other._notify()
+
+    async def aclose(self) -> None:
+        self.abort()
+        await trio.lowlevel.checkpoint()
+
+    def break_now(self) -> None:
+        """A reset: this end and the other fail from now on."""
+        for end in (self, self.other):
+            end._broken = True
+            end._notify()
+
+    def die(self) -> None:
+        """The host is gone: this end fails, the other hears nothing of it."""
+        self._broken = True
+        self._notify()
+
+    def _take(self, incoming: deque[tuple[float, bytes]], max_bytes: int) -> bytes:
+        now, parts, size = trio.current_time(), [], 0
+        while incoming and incoming[0][0] <= now and size < max_bytes:
+            at, data = incoming.popleft()
+            if size + len(data) > max_bytes:
+                incoming.appendleft((at, data[max_bytes - size :]))
+                data = data[: max_bytes - size]
+            parts.append(data)
+            size += len(data)
+        self.other._out_bytes -= size
+        self.other._notify()
+        return b"".join(parts)
+
+    def _check(self) -> None:
+        if self._closed:
+            raise trio.ClosedResourceError("this connection was closed here")
+        if self._broken:
+            raise trio.BrokenResourceError("connection reset")
+
+    def _notify(self) -> None:
+        changed, self._changed = self._changed, trio.Event()
+        changed.set()
+
+    async def _wait_change(self) -> None:
+        await self._changed.wait()
+
+    async def _wait_either(self, healed: trio.Event) -> None:
+        async with trio.open_nursery() as nursery:
+
+            async def one(event: trio.Event) -> None:
+                await event.wait()
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(one, healed)
+            nursery.start_soon(one, self._changed)

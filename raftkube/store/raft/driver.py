@@ -1,0 +1,281 @@
+"""`RaftNode`: one member of the store's Raft group, driven from trio.
+
+It takes a step (`replica`) when messages arrive, when something is proposed and when a timer is due,
+never by polling. A broken invariant or a failed disk ends the member: nothing leaves any more, what waits
+fails, and `run` raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import structlog
+import trio
+
+from raftkube.clock import Clock
+from raftkube.disk import Disk
+from raftkube.errors import (
+    ConfigError,
+    DiskFailed,
+    InvariantViolation,
+    NoLeader,
+    NotLeader,
+    RaftkubeError,
+    Stopped,
+)
+from raftkube.net import Address, Network, TlsFiles
+from raftkube.rng import Rng
+from raftkube.store.raft import mutants
+from raftkube.store.raft.machine import Machine
+from raftkube.store.raft.messages import Message
+from raftkube.store.raft.peers import Peers
+from raftkube.store.raft.private import ROLES
+from raftkube.store.raft.replica import Replica
+from raftkube.store.raft.settings import RaftSettings, RaftStatus, RoleChange
+from raftkube.store.raft.waiting import Waiter
+from raftkube.types import LogIndex, Term
+
+log = structlog.get_logger(__name__)
+
+_DEFAULTS = RaftSettings()
+
+
+class RaftNode:
+    """One member. `run` it in a nursery, once; call the rest from any task of the same trio run."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        members: Mapping[str, Address],
+        disk: Disk,
+        network: Network,
+        tls: TlsFiles | None,
+        listen: Address,
+        clock: Clock,
+        rng: Rng,
+        machine: Machine,
+        settings: RaftSettings = _DEFAULTS,
+    ) -> None:
+        """Raises ConfigError: the name is not among the members, or an unknown mutant."""
+        if name not in members:
+            known = ", ".join(sorted(members))
+            raise ConfigError(f"member {name!r} is not in the initial cluster ({known}); add it there")
+        self._name, self._members, self._listen = name, tuple(sorted(members)), listen
+        self._disk, self._clock, self._rng = disk, clock, rng
+        self._machine, self._settings = machine, settings
+        self._mutant = mutants.find(settings.mutant)
+        self._peers = Peers(name, members, network, tls, rng, settings, self)
+        self._replica: Replica | None = None
+        self._failure: RaftkubeError | None = None
+        self._stopping = self._stepping = False
+        self._wake = trio.Event()
+        self._sleeping_until = float("inf")
+        self._role = RoleChange("follower", Term(0), None, False)
+        self._role_changed = trio.Event()
+        self._listeners: list[Callable[[RoleChange], None]] = []
+
+    # Life.
+
+    async def run(self, *, task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED) -> None:
+        """Recover, listen, take part; `started` (the bound peer address) once it does.
+
+        Returns after `stop`. Raises InvariantViolation (a bug or damaged data), DiskFailed: the member has
+        stopped and must not be restarted blindly; ConfigError. Cancelled: it stops; nothing more is
+        acknowledged.
+        """
+        try:
+            replica = self._replica = self._recover()
+            async with trio.open_nursery() as nursery:
+                address = await nursery.start(self._peers.run, self._listen)
+                nursery.start_soon(replica.snapshots.run, self._failed)
+                task_status.started(address)
+                await self._drive(replica)
+                nursery.cancel_scope.cancel()
+        finally:
+            self._close()
+        if self._failure is not None:
+            raise self._failure
+
+    async def stop(self) -> None:
+        """End `run` after the step at hand: the log is sealed, what waits fails as Stopped."""
+        self._stopping = True
+        self._wake.set()
+        await trio.lowlevel.checkpoint()
+
+    def _recover(self) -> Replica:
+        return Replica(
+            name=self._name,
+            others=[name for name in self._members if name != self._name],
+            disk=self._disk,
+            clock=self._clock,
+            rng=self._rng,
+            machine=self._machine,
+            outlet=self._peers,
+            settings=self._settings,
+            mutant=self._mutant,
+            on_role=self._note_role,
+        )
+
+    async def _drive(self, replica: Replica) -> None:
+        while not self._stopping:
+            self._pump()
+            self._sleeping_until = replica.next_deadline()
+            with trio.move_on_after(max(0.0, self._sleeping_until - self._clock.monotonic())):
+                await self._wake.wait()
+            self._wake = trio.Event()
+
+    def _pump(self) -> None:
+        """Take the steps that are due. Never raises: a failure ends `run`."""
+        replica = self._replica
+        if replica is None or self._stopping or self._stepping:
+            return
+        self._stepping = True
+        try:
+            replica.pump()
+            if replica.next_deadline() < self._sleeping_until:
+                self._wake.set()
+        except Exception as error:  # noqa: BLE001 the member's boundary: a bug stops it
+            self._failed(error)
+        finally:
+            self._stepping = False
+
+    def _failed(self, error: Exception) -> None:
+        """Acknowledge nothing any more; `run` raises the error."""
+        if not isinstance(error, InvariantViolation | DiskFailed):
+            bug = InvariantViolation(f"{type(error).__name__}: {error}")
+            bug.__cause__ = error
+            error = bug
+        self._failure = error
+        log.error("raft_member_stopped", member=self._name, error=str(error), exc_info=error)
+        self._close()
+        self._wake.set()
+
+    def _close(self) -> None:
+        self._stopping = True
+        self._peers.close()
+        self._role_changed.set()
+        replica = self._replica
+        if replica is None:
+            return
+        replica.proposals.stop(lambda: Stopped("this member has stopped; nothing was proposed"))
+        replica.reads.fail_all(Stopped("this member has stopped; the read had no effect"))
+        try:
+            replica.snapshots.close()
+            replica.journal.close()
+        except (DiskFailed, OSError) as error:
+            log.warning("journal_not_sealed", member=self._name, error=str(error))
+
+    # For the store's server.
+
+    async def propose(self, operation: bytes) -> Any:
+        """Replicate one encoded operation; its result from apply, once it is committed and applied here.
+
+        Raises, definite: NotLeader(leader=), NoLeader, Overloaded, RequestTooLarge, DeadlineExpired,
+        Stopped; indefinite: LeadershipLost, ProposalTimeout. Cancelled: the proposal goes on.
+        """
+        replica = self._running()
+        if not replica.leading:
+            await trio.lowlevel.checkpoint()
+            leader = replica.leader
+            if leader is None:
+                raise NoLeader("no member is known to lead; nothing was proposed")
+            raise NotLeader(f"this member does not lead, {leader} does", leader=leader)
+        waiter = replica.proposals.add(operation, self._clock.monotonic())
+        self._wake.set()
+        return await waiter.wait()
+
+    async def read_index(self) -> None:
+        """Wait until what this member has applied holds every write acknowledged before the call.
+
+        Callable on any member. Raises NoLeader: no leader confirmed it within `read_timeout_s`; Stopped.
+        Source: Raft thesis §6.4.
+        """
+        replica, waiter = self._running(), Waiter()
+        replica.reads.add(waiter, self._clock.monotonic())
+        self._wake.set()
+        await waiter.wait()
+
+    @property
+    def leader(self) -> str | None:
+        """The member believed to lead; None if none is known."""
+        return None if self._replica is None else self._replica.leader
+
+    @property
+    def role(self) -> RoleChange:
+        """What this member is now."""
+        return self._role
+
+    def add_role_listener(self, listener: Callable[[RoleChange], None]) -> None:
+        """Call `listener` at every change of role, term, leader or readiness; it neither waits nor raises."""
+        self._listeners.append(listener)
+
+    async def wait_role_change(self, seen: RoleChange) -> RoleChange:
+        """The role, as soon as it differs from `seen`. Raises Stopped: there will be no other."""
+        while self._role == seen:
+            if self._stopping:
+                raise Stopped("this member has stopped")
+            await self._role_changed.wait()
+        await trio.lowlevel.checkpoint()
+        return self._role
+
+    def status(self) -> RaftStatus:
+        """A consistent picture of this moment. Raises Stopped before `run` has recovered."""
+        replica = self._replica
+        if replica is None:
+            raise Stopped("this member has not recovered yet")
+        core, journal = replica.core, replica.journal
+        return RaftStatus(
+            name=self._name,
+            role=ROLES[core.role],
+            term=Term(core.term),
+            leader=replica.leader,
+            commit_index=LogIndex(core.commit_index),
+            applied_index=LogIndex(core.applied_index),
+            log_first=LogIndex(journal.first_index),
+            log_last=LogIndex(journal.last_index),
+            snapshot_index=LogIndex(replica.snapshots.index),
+            members=self._members,
+            fsyncs=journal.fsyncs,
+            fsync_s_total=journal.fsync_s_total,
+            journal_bytes=journal.live_bytes,
+            failed=None if self._failure is None else str(self._failure),
+        )
+
+    def _running(self) -> Replica:
+        if self._replica is None or self._stopping:
+            raise Stopped("this member is not running; nothing was proposed")
+        return self._replica
+
+    def _note_role(self, role: RoleChange) -> None:
+        before, self._role = self._role, role
+        if (before.role, before.leader) != (role.role, role.leader):
+            log.info("raft_role", member=self._name, role=role.role, term=role.term, leader=role.leader)
+        for listener in self._listeners:
+            listener(role)
+        changed, self._role_changed = self._role_changed, trio.Event()
+        changed.set()
+
+    # What the connections say.
+
+    def received(self, name: str, messages: list[Message]) -> None:
+        """Messages of a peer: a step is taken at once, without waking another task."""
+        if self._replica is not None:
+            self._replica.deliver(name, messages)
+            self._pump()
+
+    def peer_up(self, name: str) -> None:
+        if self._replica is not None:
+            self._replica.guard.connection_up(name)
+            self._wake.set()
+
+    def peer_down(self, name: str) -> None:
+        if self._replica is not None:
+            self._replica.guard.connection_down(name)
+            self._replica.snapshots.connection_down(name)
+
+    def peer_reset(self, name: str) -> None:
+        if self._replica is not None and not self._stopping:
+            self._replica.connection_lost(name)
+            self._wake.set()

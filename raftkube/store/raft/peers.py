@@ -1,0 +1,251 @@
+"""The connections between members: one that we dial to each other member, on which only we speak, and one
+that each of them dials to us.
+
+Identity comes before content: with TLS the certificate must carry the peers' organization and the name
+that hello claims; then come frames of msgpack, never a pickle. A newer connection from a member ends the
+older one, and what still arrives on the older is dropped. Nothing waits here: what a connection does not
+take is buffered up to a bound, beyond which the connection is dropped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+
+import structlog
+import trio
+
+from raftkube.errors import ConfigError
+from raftkube.limits import HANDSHAKE_TIMEOUT_S, PEER_FRAME_BYTES_MAX
+from raftkube.net import Address, Connection, Listener, Network, TlsFiles
+from raftkube.net.tcp import serve
+from raftkube.rng import Rng
+from raftkube.store.raft import messages as msg
+from raftkube.store.raft.link import Link
+from raftkube.store.raft.messages import Message
+from raftkube.store.raft.settings import RaftSettings
+from raftkube.wire.frames import FrameError, FrameReader, frame
+
+log = structlog.get_logger(__name__)
+
+PEER_ORGANIZATION: Final = "raftkube:store-peer"
+_RECEIVE_BYTES: Final = 1024 * 1024
+_PONG: Final = frame([msg.PONG])
+_PING: Final = frame([msg.PING])
+
+
+class PeerEvents(Protocol):
+    """What the connections tell the member."""
+
+    def received(self, name: str, messages: list[Message]) -> None:
+        """Messages from `name`, in the order sent, of its newest connection."""
+        ...
+
+    def peer_up(self, name: str) -> None:
+        """`name` can be sent to."""
+        ...
+
+    def peer_down(self, name: str) -> None:
+        """`name` cannot be sent to for now."""
+        ...
+
+    def peer_reset(self, name: str) -> None:
+        """The connection from `name` broke and no newer one has replaced it."""
+        ...
+
+
+class Peers:
+    """All connections of one member."""
+
+    def __init__(
+        self,
+        name: str,
+        members: Mapping[str, Address],
+        network: Network,
+        tls: TlsFiles | None,
+        rng: Rng,
+        settings: RaftSettings,
+        events: PeerEvents,
+    ) -> None:
+        self._name, self._network, self._tls, self._rng = name, network, tls, rng
+        self._addresses = {other: members[other] for other in sorted(members) if other != name}
+        self._settings, self._events = settings, events
+        self.cluster_id = settings.cluster_id or "+".join(sorted(members))
+        self._links: dict[str, Link] = {}
+        self._incoming: dict[str, Connection] = {}
+        self._last: tuple[Message, bytes] | None = None
+        self._closed = False
+
+    def send(self, name: str, message: Message) -> None:
+        """Hand `message` to the connection to `name`; dropped if there is none. Never waits or raises."""
+        link = self._links.get(name)
+        if link is None or self._closed:
+            return
+        last = self._last
+        if last is None or last[0] != message:  # an append often goes to several members
+            last = self._last = (message, frame(message))
+        link.send(last[1])
+
+    def close(self) -> None:
+        """Nothing more leaves: this member has failed."""
+        self._closed = True
+        for connection in (*self._incoming.values(), *(link.connection for link in self._links.values())):
+            connection.abort()
+
+    async def run(
+        self,
+        listen: Address,
+        *,
+        task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Listen and dial until cancelled; `started` gives the bound address."""
+        listener: Listener = await self._network.listen(listen, self._tls)
+        async with trio.open_nursery() as nursery:
+            address = await nursery.start(serve, listener, self._accepted)
+            for name in self._addresses:
+                nursery.start_soon(self._dial, name)
+            task_status.started(address)
+
+    # Outgoing.
+
+    async def _dial(self, name: str) -> None:
+        settings, wait_s = self._settings, self._settings.reconnect_min_s
+        while True:
+            try:
+                with trio.fail_after(HANDSHAKE_TIMEOUT_S):
+                    connection = await self._network.connect(self._addresses[name], self._client_tls(name))
+            except (OSError, trio.BrokenResourceError, trio.TooSlowError, ConfigError) as error:
+                log.debug("peer_unreachable", peer=name, error=str(error))
+            else:
+                try:
+                    if await self._speak(name, connection):
+                        wait_s = settings.reconnect_min_s
+                finally:
+                    connection.abort()
+            await trio.sleep(wait_s * (0.5 + self._rng.random()))
+            wait_s = min(wait_s * 2, settings.reconnect_max_s)
+
+    def _client_tls(self, name: str) -> TlsFiles | None:
+        return None if self._tls is None else dataclasses.replace(self._tls, server_name=name)
+
+    async def _speak(self, name: str, connection: Connection) -> bool:
+        """Use the connection until it breaks; True if it ever worked."""
+        try:
+            self._check_identity(connection, name)
+            await self._greet(name, connection)
+        except (FrameError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError) as error:
+            log.warning("peer_refused", peer=name, error=str(error) or type(error).__name__)
+            return False
+        try:
+            async with trio.open_nursery() as nursery:
+                link = Link(connection, self._settings.send_buffer_pause_bytes)
+                link.on_pause = lambda: self._events.peer_down(name)
+                link.on_resume = lambda: self._events.peer_up(name)
+                self._links[name] = link
+                self._events.peer_up(name)
+                nursery.start_soon(link.run)
+                await self._keep_alive(connection)
+                nursery.cancel_scope.cancel()
+        finally:
+            del self._links[name]
+            self._events.peer_down(name)
+        return True
+
+    async def _greet(self, name: str, connection: Connection) -> None:
+        with trio.fail_after(HANDSHAKE_TIMEOUT_S):
+            await connection.send_all(frame(msg.hello(self.cluster_id, self._name, name)))
+            answer = await _first_message(connection, FrameReader(PEER_FRAME_BYTES_MAX))
+        sender = msg.check_hello(answer[0], cluster_id=self.cluster_id, receiver=self._name)
+        if sender != name:
+            raise FrameError(f"{self._addresses[name]} belongs to {sender!r}, not to {name!r}")
+
+    async def _keep_alive(self, connection: Connection) -> None:
+        """Read the pongs; return when the connection breaks or a ping is not answered in time."""
+        pinged = False
+        try:
+            while True:
+                wait_s = self._settings.keepalive_timeout_s if pinged else self._settings.keepalive_s
+                data = b""
+                with trio.move_on_after(wait_s) as scope:
+                    data = await connection.receive_some()
+                if not scope.cancelled_caught:
+                    if not data:
+                        return
+                    pinged = False
+                elif pinged:
+                    return
+                else:
+                    pinged = True
+                    connection.send_nowait(_PING)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return
+
+    # Incoming.
+
+    async def _accepted(self, connection: Connection) -> None:
+        reader = FrameReader(PEER_FRAME_BYTES_MAX)
+        try:
+            self._check_identity(connection, None)
+            with trio.fail_after(HANDSHAKE_TIMEOUT_S):
+                first, *more = await _first_message(connection, reader)
+            name = msg.check_hello(first, cluster_id=self.cluster_id, receiver=self._name)
+            self._check_identity(connection, name)
+            await connection.send_all(frame(msg.hello(self.cluster_id, self._name, name)))
+        except FrameError as error:
+            log.warning("peer_refused", error=str(error))
+            return
+        await self._listen_to(name, connection, reader, more)
+
+    async def _listen_to(
+        self, name: str, connection: Connection, reader: FrameReader, messages: list[Message]
+    ) -> None:
+        older = self._incoming.get(name)
+        self._incoming[name] = connection
+        if older is not None:
+            older.abort()
+        try:
+            while self._incoming.get(name) is connection and not self._closed:
+                self._take(name, connection, messages)
+                data = await connection.receive_some(_RECEIVE_BYTES)
+                if not data:
+                    break
+                messages = [msg.decode(body) for body in reader.feed(data)]
+        except FrameError as error:
+            log.warning("peer_dropped", peer=name, error=str(error))
+        finally:
+            if self._incoming.get(name) is connection:
+                del self._incoming[name]
+                self._events.peer_reset(name)
+
+    def _take(self, name: str, connection: Connection, messages: list[Message]) -> None:
+        if any(message[0] == msg.PING for message in messages):
+            connection.send_nowait(_PONG)
+        wanted = [message for message in messages if msg.HELLO < message[0] < msg.PING]
+        if wanted:
+            self._events.received(name, wanted)
+
+    def _check_identity(self, connection: Connection, name: str | None) -> None:
+        """The certificate is a member's (and that of `name`). Raises FrameError."""
+        if name is not None and name not in self._addresses:
+            raise FrameError(f"{name!r} is not a member of this cluster")
+        if self._tls is None:
+            return
+        peer = connection.peer
+        if peer is None or PEER_ORGANIZATION not in peer.organizations:
+            raise FrameError(f"a peer's certificate must carry the organization {PEER_ORGANIZATION}")
+        if peer.common_name not in self._addresses or (name is not None and peer.common_name != name):
+            raise FrameError(
+                f"the certificate of {peer.common_name!r} does not stand for {name or 'a member'}"
+            )
+
+
+async def _first_message(connection: Connection, reader: FrameReader) -> list[Any]:
+    """The first message and those that came with it. Raises FrameError, BrokenResourceError."""
+    while True:
+        data = await connection.receive_some()
+        if not data:
+            raise FrameError("the peer closed the connection before it said hello")
+        messages: list[Any] = [msg.decode(body) for body in reader.feed(data)]
+        if messages:
+            return messages

@@ -1,0 +1,251 @@
+"""One member's replicated state, and the step that moves it on: all that is synchronous.
+
+    messages received -> pysyncobj's tick (elect, commit, apply, append what waits) -> one sync of the journal
+    -> what depended on the sync leaves -> callers learn their results
+
+The sync blocks the process: on the disks it was measured on (0.1 ms) a thread's hand-over costs more, and
+while it lasts the other processes of the machine have the processor.
+
+Invariants: nothing that depends on the journal leaves, and no caller learns a result, before the sync
+returned; a leader counts itself only in the step after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from pysyncobj import SyncObjConf
+
+from raftkube.clock import Clock
+from raftkube.disk import Disk
+from raftkube.errors import InvariantViolation
+from raftkube.limits import LOG_ENTRY_BYTES_MAX
+from raftkube.rng import Rng
+from raftkube.store.raft import messages as msg
+from raftkube.store.raft.guard import Guard
+from raftkube.store.raft.journal import SegmentedJournal
+from raftkube.store.raft.machine import Machine
+from raftkube.store.raft.messages import Message
+from raftkube.store.raft.mutants import DelayedAppends, Mutant
+from raftkube.store.raft.outlet import Outlet
+from raftkube.store.raft.private import LEADER, NO_OP, REGULAR, ROLES, Core, World
+from raftkube.store.raft.proposals import Proposals
+from raftkube.store.raft.reads import Reads, ReadView
+from raftkube.store.raft.settings import RaftSettings, RoleChange
+from raftkube.store.raft.snapshots import Snapshots
+from raftkube.types import LogIndex, Term
+
+_STRICTLY_LATER_S: Final = 0.0005  # pysyncobj compares deadlines with <
+_READ_MESSAGES: Final = {msg.READ_ROUND, msg.READ_ROUND_OK, msg.READ_REQUEST, msg.READ_INDEX}
+_SNAPSHOT_MESSAGES: Final = {msg.SNAPSHOT, msg.SNAPSHOT_OK}
+
+
+class Replica:
+    """Recovered on construction. Any error of a method but `deliver` and the plain reads ends the member."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        others: Sequence[str],
+        disk: Disk,
+        clock: Clock,
+        rng: Rng,
+        machine: Machine,
+        outlet: Outlet,
+        settings: RaftSettings,
+        mutant: Mutant,
+        on_role: Callable[[RoleChange], None],
+    ) -> None:
+        """Raises InvariantViolation: damaged data, naming file and offset; DiskFailed."""
+        self.name, self._clock, self._machine, self._mutant = name, clock, machine, mutant
+        self._others, self._on_role = list(others), on_role
+        self._world = World(rng)
+        self._outlet = DelayedAppends(outlet, mutant.hold_appends_s, clock.monotonic)
+        self.proposals = Proposals(settings)
+        self.reads = Reads(self._others, self._outlet, settings.read_timeout_s)
+        self._inbox: list[tuple[str, list[Message]]] = []
+        self._speculated = 0
+        self.role = RoleChange("follower", Term(0), None, False)
+        self.journal = SegmentedJournal(
+            disk, rng, clock, segment_bytes=settings.segment_bytes, fsync=not mutant.skip_fsync
+        )
+        self.guard = Guard(self._others, self.journal, self._outlet, settings, lambda: self._world.now)
+        self.snapshots = Snapshots(disk, self.journal, machine, self._outlet, settings)
+        restored = self.snapshots.recover()
+        self._world.now, self._world.journal = clock.monotonic(), self.journal
+        with self._world:
+            self.core = Core(self, name, self._others, _conf(settings), self.guard)
+        self.core.jump_to(restored)
+        self.guard.core = self.core
+        self.guard.on_snapshot_needed = self.snapshots.needed_by
+        self.snapshots.attach(self.core, self.guard)
+        self.journal.sync()
+
+    # Plain reads.
+
+    @property
+    def leading(self) -> bool:
+        """True while this member believes that it leads."""
+        return self.core.role == LEADER
+
+    @property
+    def leader(self) -> str | None:
+        """The member believed to lead; None if none is known."""
+        leader = self.core.leader_name
+        return None if leader == self.name and not self.leading else leader
+
+    def next_deadline(self) -> float:
+        """When `pump` has something to do although nothing arrives; seconds of the member's clock."""
+        if self.leading:
+            at = self.core.next_heartbeat
+        else:
+            at = self.core.election_deadline
+            if at <= self._world.now:
+                at = self.guard.prevote.retry_at
+        return min(
+            at + _STRICTLY_LATER_S,
+            self.proposals.next_deadline(),
+            self.reads.next_deadline(),
+            self._outlet.next_deadline(),
+            self.snapshots.next_deadline(),
+        )
+
+    # The step.
+
+    def deliver(self, name: str, messages: list[Message]) -> None:
+        """Messages of a peer, for the next step."""
+        self._inbox.append((name, messages))
+
+    def connection_lost(self, name: str) -> None:
+        """The connection *from* `name` was reset."""
+        self._world.now = self._clock.monotonic()
+        self.guard.leader_reset(name)
+
+    def pump(self) -> None:
+        """Step until nothing more can be done now."""
+        self._step()
+        while self._inbox or self._more_to_do():
+            self._step()
+
+    def _more_to_do(self) -> bool:
+        """A leader may append again, or, being alone, commit what has just become durable."""
+        if not self.leading:
+            return False
+        uncommitted = self.core.commit_index < self.journal.last_index
+        return self.proposals.can_append or (not self._others and uncommitted)
+
+    def _step(self) -> None:
+        self._world.now = now = self._clock.monotonic()
+        with self._world:
+            inbox, self._inbox = self._inbox, []
+            for name, messages in inbox:
+                for message in messages:
+                    self._receive(name, message)
+            self.core.doTick(0.0)
+        self.journal.sync()
+        self.guard.release()
+        self._outlet.flush()
+        self._note_role()
+        self.proposals.flush()
+        self.proposals.expire(now)
+        self.reads.step(self._view())
+        self.snapshots.step(now)
+
+    def _receive(self, name: str, message: Message) -> None:
+        if message[0] in _READ_MESSAGES:
+            self.reads.receive(name, message, self._view())
+        elif message[0] in _SNAPSHOT_MESSAGES:
+            self.snapshots.receive(name, message, self._world.now)
+        else:
+            self.guard.receive(name, message)
+
+    def _view(self) -> ReadView:
+        core = self.core
+        return ReadView(
+            now=self._world.now,
+            leading=self.leading,
+            term=core.term,
+            leader=core.leader_name,
+            commit_index=core.commit_index,
+            applied_index=core.applied_index,
+            committed_in_term=self.leading and self.journal.term_at(core.commit_index) == core.term,
+        )
+
+    def _note_role(self) -> None:
+        core = self.core
+        ready = self.leading and self.journal.term_at(core.applied_index) == core.term
+        role = RoleChange(ROLES[core.role], Term(core.term), self.leader, ready)
+        if role == self.role:
+            return
+        before, self.role = self.role, role
+        if before.role == "leader" and (not self.leading or before.term != role.term):
+            self.proposals.step_down(role.leader)
+        self._on_role(role)
+
+    # What pysyncobj asks.
+
+    def may_campaign(self) -> bool:
+        """The pre-vote."""
+        return self.guard.may_campaign()
+
+    def append_proposals(self, append: Callable[[bytes], None]) -> None:
+        """This member leads: append one entry of what waits."""
+        if not self.proposals.can_append:
+            return
+        command, operations = self.proposals.take()
+        index = self.journal.last_index + 1
+        append(command)
+        if self.journal.last_index != index:
+            raise InvariantViolation(f"pysyncobj did not append entry {index}")
+        self.proposals.appended(index, self.core.term, operations)
+        if self._mutant.acknowledge_at_proposal:
+            self._speculate(index, command)
+
+    def apply_entry(self, command: bytes) -> None:
+        """Apply the entry behind the last applied one."""
+        index = self.core.applied_index + 1
+        kind = command[:1]
+        if kind == REGULAR:
+            if index > self._speculated:
+                results = self._apply(index, command[1:])
+                self.proposals.applied(index, self.journal.term_at(index) or 0, results)
+        elif kind != NO_OP:
+            raise InvariantViolation(f"entry {index} is of kind {kind!r}, which this version does not know")
+
+    def _apply(self, index: int, payload: bytes) -> list[Any]:
+        try:
+            return self._machine.apply(LogIndex(index), payload)
+        except Exception as error:
+            what = f"{type(error).__name__}: {error}"
+            raise InvariantViolation(f"entry {index} cannot be applied: {what}") from error
+
+    def _speculate(self, index: int, command: bytes) -> None:
+        """The mutant's defect: apply and acknowledge before anything is replicated."""
+        if max(self.core.applied_index, self._speculated) == index - 1:
+            self._speculated = index
+            self.proposals.applied(index, self.core.term, self._apply(index, command[1:]))
+
+
+def _conf(settings: RaftSettings) -> SyncObjConf:
+    """pysyncobj's settings: no thread, no file, no compaction, no membership change of its own."""
+    never = 1 << 62
+    return SyncObjConf(
+        autoTick=False,
+        appendEntriesUseBatch=False,
+        appendEntriesBatchSizeBytes=2 * LOG_ENTRY_BYTES_MAX,  # no entry is as large: never in parts
+        appendEntriesPeriod=settings.heartbeat_s,
+        raftMinTimeout=settings.election_timeout_min_s,
+        raftMaxTimeout=settings.election_timeout_max_s,
+        leaderFallbackTimeout=settings.election_timeout_min_s,
+        connectionTimeout=settings.election_timeout_max_s,
+        commandsQueueSize=0,
+        logCompactionMinEntries=never,
+        logCompactionMinTime=never,
+        dynamicMembershipChange=False,
+        fullDumpFile=None,
+        journalFile=None,
+        useFork=False,
+        pollerType="select",
+    )
