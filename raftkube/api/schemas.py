@@ -14,8 +14,8 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from raftkube.errors import InvariantViolation
+from raftkube.version import KUBERNETES_VERSION
 
-KUBERNETES_VERSION: Final = "1.37.0"
 Definition = dict[str, Any]
 
 _REF_PREFIX: Final = "#/$defs/"
