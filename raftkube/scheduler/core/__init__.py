@@ -1,0 +1,1 @@
+"""What is decided without a clock, a network or a wait: who is next, where it fits, where it fits best."""
