@@ -21,7 +21,7 @@ from sortedcontainers import SortedDict
 from raftkube.api.resource import Resource
 from raftkube.apiserver.storage import Storage, StorageWatch
 from raftkube.apiserver.stored import Stored, decode
-from raftkube.errors import Compacted, StoreError
+from raftkube.errors import Compacted, StoreError, WatchEnded
 from raftkube.wire.store import PUT_EVENT, Event, KeyValue, Range, prefix_end
 
 log = structlog.get_logger(__name__)
@@ -242,6 +242,7 @@ class WatchCache:
 
     async def _follow(self) -> None:
         start = self.revision + 1
+        failure: StoreError = WatchEnded("the storage ended the watch", revision=self.revision)
         async with self._storage.watch(REGISTRY, prefix_end(REGISTRY), start_revision=start) as watch:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._marks.serve, watch)
