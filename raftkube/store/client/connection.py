@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Final, Protocol
 
 import outcome
@@ -237,7 +238,8 @@ async def open_connection(
         try:
             raw = await network.connect(address, tls)
         except OSError as error:
-            raise Unreachable(f"{address} cannot be reached: {error.strerror or error}") from error
+            why = os.strerror(error.errno) if error.errno else str(error)
+            raise Unreachable(f"{address} cannot be reached: {why}") from error
         connection = MemberConnection(raw, address)
         try:
             await connection.greet(client_name)
