@@ -98,7 +98,10 @@ def scaled(value: Any, total: int, *, round_up: bool) -> int:
 
 def selector_text(obj: Object) -> str:
     """A Selector cell as Deployments show it: the selector's text form."""
-    return str(label_selector_of(section(obj, "spec").get("selector")))
+    try:
+        return str(label_selector_of(section(obj, "spec").get("selector")))
+    except (KeyError, TypeError):
+        return "<invalid>"
 
 
 def keep_labels(new: Object, old: Object) -> None:

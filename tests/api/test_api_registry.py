@@ -22,7 +22,8 @@ from raftkube.api.resource import Resource
 def test_every_kind_of_this_round_is_served() -> None:
     assert {(item.group, item.plural) for item in RESOURCES} >= {
         ("", "namespaces"), ("", "nodes"), ("", "pods"), ("", "configmaps"), ("", "secrets"),
-        ("", "services"), ("", "events"), ("", "serviceaccounts"), ("apps", "deployments"), ("apps", "replicasets"),
+        ("", "services"), ("", "events"), ("", "serviceaccounts"), ("apps", "deployments"),
+        ("apps", "replicasets"),
         ("coordination.k8s.io", "leases"),
     }  # fmt: skip
     assert len(RESOURCES) >= len(list(pkgutil.iter_modules(kinds.__path__)))

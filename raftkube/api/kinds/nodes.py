@@ -80,7 +80,8 @@ def _status(node: Object) -> str:
 
 def _address(node: Object, kind: str) -> str:
     addresses = items(section(node, "status"), "addresses")
-    return next((item["address"] for item in addresses if item.get("type") == kind), "<none>")
+    found = (item.get("address") for item in addresses if item.get("type") == kind)
+    return next(found, "") or "<none>"
 
 
 def _row(node: Object, now: float) -> list[Any]:

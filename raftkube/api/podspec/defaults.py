@@ -61,7 +61,7 @@ def _default_container(container: dict[str, Any]) -> None:
     for env in items(container, "env"):
         _default_env(env)
     for name in _PROBES:
-        if container.get(name):
+        if container.get(name) is not None:
             _default_probe(container[name])
     for action in section(container, "lifecycle").values():
         _default_http_get(action)
@@ -76,12 +76,10 @@ def _default_env(env: dict[str, Any]) -> None:
 
 
 def _pull_policy(image: str) -> str:
-    """Always for the tag latest, or none; a digest pins."""
-    name = image.rpartition("/")[2]
-    if "@" in name:
-        return "IfNotPresent"
+    """Always for the tag latest, or for neither tag nor digest."""
+    name, _, digest = image.rpartition("/")[2].partition("@")
     tag = name.partition(":")[2]
-    return "Always" if tag in ("", "latest") else "IfNotPresent"
+    return "Always" if tag == "latest" or not (tag or digest) else "IfNotPresent"
 
 
 def _default_probe(probe: dict[str, Any]) -> None:
