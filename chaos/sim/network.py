@@ -6,8 +6,9 @@ resend them), a reset breaks both ends. Addresses are (host, port); a host is a 
 
 from __future__ import annotations
 
+import hashlib
+import zlib
 from collections import deque
-from collections.abc import Callable
 from typing import Final
 
 import trio
@@ -27,12 +28,21 @@ class SimNetwork:
     def __init__(self, rng: Rng, *, delay_s: tuple[float, float] = (0.0002, 0.002)) -> None:
         self.rng = rng
         self.delay_s = delay_s
-        self.trace: Callable[[str], None] = lambda event: None
+        self._trace = hashlib.sha256()
         self._listeners: dict[Address, SimListener] = {}
         self._connections: list[SimConnection] = []
         self._cuts: set[tuple[str, str]] = set()
         self._healed = trio.Event()
         self._port = _FIRST_PORT
+
+    def trace(self, *event: object) -> None:
+        """Add an event, and when it happened, to the trace."""
+        self._trace.update(repr((round(trio.current_time(), 9), *event)).encode())
+
+    @property
+    def trace_hash(self) -> str:
+        """Equal for two runs in which the same bytes were sent between the same hosts at the same times."""
+        return self._trace.hexdigest()
 
     def host(self, name: str, identity: PeerIdentity | None = None) -> SimHost:
         """The network as `name` sees it; with `identity`, what its certificates say."""
@@ -199,6 +209,7 @@ class SimConnection:
         if data:
             self._last_at = max(self._last_at, trio.current_time() + self._network.delay())
             self._out.append((self._last_at, data))
+            self._network.trace(self.local, self.remote, len(data), zlib.crc32(data))
             self._out_bytes += len(data)
             self.other._notify()
         return True

@@ -8,7 +8,7 @@ fails, and `run` raises.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import structlog
 import trio
@@ -38,7 +38,9 @@ from raftkube.types import LogIndex, Term
 
 log = structlog.get_logger(__name__)
 
-_DEFAULTS = RaftSettings()
+_DEFAULTS: Final = RaftSettings()
+# What was due has been done, so a deadline at hand is one that rounding put a hair before its time.
+_SLEEP_S_MIN: Final = 0.0002
 
 
 class RaftNode:
@@ -86,9 +88,10 @@ class RaftNode:
         acknowledged.
         """
         try:
+            listener = await self._peers.listen(self._listen)
             replica = self._replica = self._recover()
             async with trio.open_nursery() as nursery:
-                address = await nursery.start(self._peers.run, self._listen)
+                address = await nursery.start(self._peers.run, listener)
                 nursery.start_soon(replica.snapshots.run, self._failed)
                 task_status.started(address)
                 await self._drive(replica)
@@ -122,7 +125,8 @@ class RaftNode:
         while not self._stopping:
             self._pump()
             self._sleeping_until = replica.next_deadline()
-            with trio.move_on_after(max(0.0, self._sleeping_until - self._clock.monotonic())):
+            delay_s = self._sleeping_until - self._clock.monotonic()
+            with trio.move_on_after(max(_SLEEP_S_MIN, delay_s)):
                 await self._wake.wait()
             self._wake = trio.Event()
 
@@ -144,11 +148,12 @@ class RaftNode:
     def _failed(self, error: Exception) -> None:
         """Acknowledge nothing any more; `run` raises the error."""
         if not isinstance(error, InvariantViolation | DiskFailed):
+            log.error("raft_bug", member=self._name, exc_info=error)
             bug = InvariantViolation(f"{type(error).__name__}: {error}")
             bug.__cause__ = error
             error = bug
         self._failure = error
-        log.error("raft_member_stopped", member=self._name, error=str(error), exc_info=error)
+        log.error("raft_member_stopped", member=self._name, error=str(error))
         self._close()
         self._wake.set()
 

@@ -217,7 +217,8 @@ class SegmentedJournal(Journal):  # type: ignore[misc]
         )
         assert self._file is not None
         self._file.write_at(self._position, data)
-        self._sync_file(self._file)
+        if self._fsync:
+            self._sync_file(self._file)
         self._position += len(data)
         self._batch += 1
         segment.high = max(segment.high, self._pending_high)
@@ -239,8 +240,7 @@ class SegmentedJournal(Journal):  # type: ignore[misc]
 
     def _sync_file(self, file: File) -> None:
         started = self._clock.monotonic()
-        if self._fsync:
-            file.sync()
+        file.sync()
         self.fsyncs += 1
         self.fsync_s_total += self._clock.monotonic() - started
 

@@ -93,14 +93,14 @@ class Peers:
         for connection in (*self._incoming.values(), *(link.connection for link in self._links.values())):
             connection.abort()
 
+    async def listen(self, address: Address) -> Listener:
+        """Bind. Raises ConfigError: the address is taken or not ours, or the TLS files are bad."""
+        return await self._network.listen(address, self._tls)
+
     async def run(
-        self,
-        listen: Address,
-        *,
-        task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED,
+        self, listener: Listener, *, task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        """Listen and dial until cancelled; `started` gives the bound address."""
-        listener: Listener = await self._network.listen(listen, self._tls)
+        """Accept and dial until cancelled; `started` gives the bound address."""
         async with trio.open_nursery() as nursery:
             address = await nursery.start(serve, listener, self._accepted)
             for name in self._addresses:

@@ -200,11 +200,11 @@ class Core(SyncObj):  # type: ignore[misc]
 
     @property
     def role(self) -> int:
-        return self._SyncObj__raftState
+        return int(self._SyncObj__raftState)
 
     @property
     def term(self) -> int:
-        return self._SyncObj__raftCurrentTerm
+        return int(self._SyncObj__raftCurrentTerm)
 
     @property
     def commit_index(self) -> int:
