@@ -1,0 +1,128 @@
+"""`python -m bench`: figures of raftkube, beside a real etcd in the same run.
+
+Exit codes: 0 measured, 1 a side did not do what is counted, 2 it cannot run as asked.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import orjson
+
+from bench.errors import BenchError
+
+
+@click.group()
+def cli() -> None:
+    """Measure; a speed claim is a ratio against the peer in one run."""
+
+
+def _shared(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that every bench has."""
+    for option in (
+        click.option("--out", default=None, help="Write the JSON report to this file."),
+        click.option(
+            "--data-dir", default="out/bench", show_default=True, help="On a real disk; emptied after."
+        ),
+        click.option("--seed", type=int, default=None, help="Default: a random one, which is printed."),
+        click.option("--tls", type=click.Choice(["yes", "no", "both"]), default="both", show_default=True),
+        click.option("--repeat", type=click.IntRange(1, 100), default=3, show_default=True),
+        click.option("--seconds", type=click.FloatRange(0.5, 3600), default=5.0, show_default=True),
+        click.option("--value-bytes", type=click.IntRange(12, 1_000_000), default=512, show_default=True),
+        click.option("--against", type=click.Choice(["etcd"]), default=None, help="The peer."),
+    ):
+        command = option(command)
+    return command
+
+
+@cli.command()
+@click.option("--clients", type=click.IntRange(1, 1_000), default=8, show_default=True, help="Connections.")
+@click.option("--outstanding", type=click.IntRange(1, 100_000), default=100, show_default=True)
+@_shared
+def put(clients: int, outstanding: int, **shared: Any) -> None:
+    """Durable puts per second, and how long each took."""
+    _measure("put", clients=clients, outstanding=outstanding, watchers=0, per_connection=1, **shared)
+
+
+@cli.command()
+@click.option("--watchers", type=click.IntRange(1, 10_000), default=100, show_default=True)
+@click.option("--per-connection", type=click.IntRange(1, 10_000), default=1, show_default=True)
+@click.option("--outstanding", type=click.IntRange(1, 10_000), default=100, show_default=True,
+              help="Puts ahead of the slowest watcher.")  # fmt: skip
+@_shared
+def watch(watchers: int, per_connection: int, outstanding: int, **shared: Any) -> None:
+    """Deliveries per second to watchers of one prefix while it is written; every event is verified."""
+    _measure(
+        "watch",
+        clients=1,
+        outstanding=outstanding,
+        watchers=watchers,
+        per_connection=per_connection,
+        **shared,
+    )
+
+
+def _measure(bench: str, *, seed: int | None, out: str | None, **options: Any) -> None:
+    from bench.runner import Options, run
+
+    chosen = secrets.randbelow(2**31) if seed is None else seed
+    _say(f"seed {chosen}")
+    report = run(Options(bench=bench, seed=chosen, **options), _say)
+    for line in table(report):
+        click.echo(line)
+    if out:
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
+        Path(out).write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2))
+
+
+def table(report: dict[str, Any]) -> list[str]:
+    """The report for people: a row a side, the ratio, and what is doubtful."""
+    rows: list[tuple[str, ...]] = [
+        ("case", "side", "rate/s", "min..max", "p50 ms", "p99 ms", "CPU s", "MB", "generator can")
+    ]
+    for case in report["runs"]:
+        for name, side in (("raftkube", case["ours"]), ("etcd", case.get("peer"))):
+            if side is not None:
+                rows.append(_row(case["case"], name, side))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    for case in report["runs"]:
+        if case.get("ratio") is not None:
+            lines.append(f"{case['case']}: {case['ratio']} times etcd")
+        lines += [f"  {doubt}" for doubt in case["doubts"]]
+    return [*lines, f"verdict: {report['verdict']}"]
+
+
+def _row(case: str, name: str, side: dict[str, Any]) -> tuple[str, ...]:
+    spread = f"{side['rate_min']:,.0f}..{side['rate_max']:,.0f}"
+    return (
+        case, name, f"{side['rate']:,.0f}", spread, f"{side['p50_ms']:.2f}", f"{side['p99_ms']:.2f}",
+        f"{side['cpu_s']:.2f}", f"{side['rss_mb']:.0f}", f"{side['generator_limit']:,.0f}",
+    )  # fmt: skip
+
+
+def _say(text: str) -> None:
+    click.echo(f"bench: {text}", err=True)
+
+
+def main() -> None:
+    """Every wrong input is one sentence and exit code 2."""
+    try:
+        cli.main(prog_name="python -m bench", standalone_mode=False)
+    except click.ClickException as error:
+        _say(error.format_message())
+        sys.exit(2)
+    except click.Abort:
+        sys.exit(130)
+    except BenchError as error:
+        _say(str(error))
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
