@@ -64,7 +64,7 @@ async def run(
     system namespaces are there; the port answers health checks before that.
     Raises ConfigError: the port is taken, a file or flag is wrong.
     """
-    stop = stop or trio.Event()
+    stop = trio.Event() if stop is None else stop
     listener = await network.listen(config.bind, config.tls)
     async with _storage(config, network, clock, rng, storage) as opened, trio.open_nursery() as nursery:
         cache = WatchCache(opened, catalog.resources)
