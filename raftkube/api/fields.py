@@ -70,16 +70,6 @@ def too_long(path: str, bytes_max: int) -> FieldError:
     return FieldError(path, "FieldValueTooLong", f"Too long: may not be more than {bytes_max} bytes")
 
 
-def too_many(path: str, count: int, count_max: int) -> FieldError:
-    """More than `count_max` items."""
-    return FieldError(path, "FieldValueTooMany", f"Too many: {count}: must have at most {count_max} items")
-
-
-def type_invalid(path: str, value: Any, detail: str) -> FieldError:
-    """The value is of the wrong type."""
-    return FieldError(path, "FieldValueTypeInvalid", _with_detail(f"Invalid value: {shown(value)}", detail))
-
-
 def immutable(path: str, new: Any, old: Any) -> list[FieldError]:
     """One error if `new` differs from `old`; absent and null count as equal."""
     return [] if new == old else [invalid(path, new, IMMUTABLE)]

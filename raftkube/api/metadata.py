@@ -29,7 +29,7 @@ _GENERATED_BASE_MAX: Final = 63 - SUFFIX_LENGTH
 _SERVER_SET: Final = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds",
                       "generation", "selfLink", "managedFields")  # fmt: skip
 _CARRIED: Final = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds",
-                   "generation", "generateName")  # fmt: skip
+                   "generation")  # fmt: skip
 _IMMUTABLE: Final = ("name", "namespace", "uid", "creationTimestamp", "deletionTimestamp",
                      "deletionGracePeriodSeconds")  # fmt: skip
 _PATH: Final = "metadata"

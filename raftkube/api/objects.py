@@ -1,4 +1,4 @@
-"""Plain JSON values: copies, and what Go's omitempty does to nulls."""
+"""Plain JSON objects: copies, and members read, made or defaulted."""
 
 from __future__ import annotations
 
@@ -12,16 +12,6 @@ def copy_json(value: Any) -> Any:
         return {key: copy_json(item) for key, item in value.items()}
     if kind is list:
         return [copy_json(item) for item in value]
-    return value
-
-
-def without_nulls(value: Any) -> Any:
-    """A copy without null members: a typed Go decoder reads null as absent and never writes it."""
-    kind = type(value)
-    if kind is dict:
-        return {key: without_nulls(item) for key, item in value.items() if item is not None}
-    if kind is list:
-        return [without_nulls(item) for item in value if item is not None]
     return value
 
 

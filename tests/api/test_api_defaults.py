@@ -177,6 +177,23 @@ def test_an_update_that_leaves_allocated_fields_out_keeps_them() -> None:
     assert new["spec"]["ports"][0]["nodePort"] == 30080
 
 
+def _retype(kind: str, **more: Any) -> Any:
+    return lambda obj: obj["spec"].update(type=kind, **more)
+
+
+def test_a_service_that_changes_its_type_sheds_what_belonged_to_the_old_one() -> None:
+    ports = [{"port": 80, "nodePort": 30080}]
+    old = created_ok("services", service(type="LoadBalancer", clusterIP="10.96.0.5", ports=ports))
+    inner, errors = update("services", old, _retype("ClusterIP"))
+    assert errors == []
+    assert inner["spec"] == created_ok("services", service(clusterIP="10.96.0.5"))["spec"]
+    outer, errors = update("services", inner, _retype("ExternalName", externalName="a.b", ports=[]))
+    assert errors == []
+    assert not {"clusterIP", "clusterIPs", "ipFamilies", "internalTrafficPolicy"} & outer["spec"].keys()
+    _, errors = update("services", inner, _retype("ClusterIP", ports=[{"port": 80, "nodePort": 30081}]))
+    assert errors == ["spec.ports[0].nodePort: Forbidden: may not be used when `type` is 'ClusterIP'"]
+
+
 def test_a_namespace() -> None:
     stored = created_ok("namespaces", {"metadata": {"name": "team"}})
     assert stored["spec"] == {"finalizers": ["kubernetes"]}

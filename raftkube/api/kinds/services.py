@@ -14,6 +14,14 @@ from raftkube.api.workloads import status_subresource
 
 _AFFINITY_SECONDS: Final = 3 * 3600
 _EXTERNAL: Final = ("NodePort", "LoadBalancer")
+_INTERNAL: Final = ("ClusterIP", *_EXTERNAL)
+# The fields that mean something for some types only.
+_TYPE_FIELDS: Final = {
+    "clusterIP": _INTERNAL, "clusterIPs": _INTERNAL, "ipFamilies": _INTERNAL, "ipFamilyPolicy": _INTERNAL,
+    "internalTrafficPolicy": _INTERNAL, "externalTrafficPolicy": _EXTERNAL,
+    "allocateLoadBalancerNodePorts": ("LoadBalancer",), "loadBalancerClass": ("LoadBalancer",),
+    "healthCheckNodePort": ("LoadBalancer",),
+}  # fmt: skip
 
 
 def _default(service: Object) -> None:
@@ -50,16 +58,39 @@ def _prepare_create(service: Object) -> None:
 
 
 def _prepare_update(new: Object, old: Object) -> None:
-    """What was allocated stays with a service that leaves it out (patchAllocatedValues)."""
+    """What was allocated stays with a service that leaves it out (patchAllocatedValues), and goes when the
+    type that it belonged to goes (dropTypeDependentFields)."""
     spec, old_spec = child(new, "spec"), section(old, "spec")
-    if spec.get("type") == "ExternalName" or old_spec.get("type") == "ExternalName":
-        return
+    for name in _TYPE_FIELDS:
+        left_over = name in spec and spec[name] == old_spec.get(name) and _belongs(name, old_spec)
+        if left_over and not _belongs(name, spec):
+            del spec[name]
+    if _belongs("clusterIP", spec) and _belongs("clusterIP", old_spec):
+        _carry_address(spec, old_spec)
+    ports, old_ports = items(spec, "ports"), items(old_spec, "ports")
+    if spec.get("type") in _EXTERNAL and old_spec.get("type") in _EXTERNAL:
+        _carry_node_ports(ports, old_ports)
+    elif old_spec.get("type") in _EXTERNAL:
+        _drop_node_ports(ports, old_ports)
+
+
+def _belongs(name: str, spec: dict[str, Any]) -> bool:
+    return spec.get("type") in _TYPE_FIELDS[name]
+
+
+def _carry_address(spec: dict[str, Any], old_spec: dict[str, Any]) -> None:
     if not spec.get("clusterIP") and not spec.get("clusterIPs"):
         for name in ("clusterIP", "clusterIPs"):
             if name in old_spec:
                 spec[name] = old_spec[name]
-    if spec.get("type") in _EXTERNAL and old_spec.get("type") in _EXTERNAL:
-        _carry_node_ports(items(spec, "ports"), items(old_spec, "ports"))
+
+
+def _drop_node_ports(ports: list[Any], old_ports: list[Any]) -> None:
+    """Those that the client merely sent back; a new one is its mistake, for validation to name."""
+    allocated = {port.get("nodePort") for port in old_ports}
+    for port in ports:
+        if port.get("nodePort") in allocated:
+            port.pop("nodePort", None)
 
 
 def _carry_node_ports(ports: list[Any], old_ports: list[Any]) -> None:
