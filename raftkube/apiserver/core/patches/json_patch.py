@@ -66,7 +66,7 @@ def _checked(patch: Any) -> list[Object]:
 def _malformed(operation: Any) -> str:
     if not isinstance(operation, dict):
         return "it is no object"
-    if operation.get("op") not in _WORDS:
+    if not isinstance(operation.get("op"), str) or operation["op"] not in _WORDS:
         return f"op must be one of {', '.join(sorted(_WORDS))}, not {operation.get('op')!r}"
     for member in ("path", "from") if operation["op"] in ("move", "copy") else ("path",):
         if not isinstance(operation.get(member), str):
