@@ -72,15 +72,11 @@ class Process:
         self.over.set()
 
 
-def client_of(w: World, user: str = "admin", *groups: str) -> RestClient:
-    groups = groups or (("system:masters",) if user == "admin" else ())
+def client_of(w: World, user: str = "admin", *, servers: int = 2) -> RestClient:
+    groups = ("system:masters",) if user == "admin" else ()
+    tls = w.tls(user, *groups)
     return RestClient.connect(
-        w.network,
-        w.addresses,
-        w.tls(user, *groups),
-        user_agent="test",
-        clock=SystemClock(),
-        rng=seeded_rng(9),
+        w.network, w.addresses[:servers], tls, user_agent="test", clock=SystemClock(), rng=seeded_rng(9)
     )
 
 
