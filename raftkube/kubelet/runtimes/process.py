@@ -272,8 +272,14 @@ class ProcessRuntime:
     def _adopt(self, directory: Path, record: Record, container: Container, shell: Process) -> None:
         assert self._nursery is not None
         attendant = Attendant(
-            container, directory, record.cwd, processes.environment(shell.pid), shell, self._logs[container.id], self._clock
-        )  # fmt: skip
+            container,
+            directory,
+            record.cwd,
+            processes.environment(shell.pid),
+            shell,
+            self._logs[container.id],
+            self._clock,
+        )
         attendant.open()
         self._remember(record.pod, container)
         self._live[container.id] = attendant
