@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -36,9 +36,20 @@ class ImmediateConsensus:
         self.gate = trio.Event()
         self.gate.set()
         self.proposed: list[bytes] = []
+        self.held: list[tuple[bytes, Callable[[Any], None]]] = []
 
     async def propose(self, operation: bytes) -> Any:
         await self._enter()
+        return self._apply(operation)
+
+    def submit(self, operation: bytes, done: Callable[[Any], None]) -> None:
+        self._check()
+        if self.gate.is_set():
+            done(self._apply(operation))
+        else:
+            self.held.append((operation, done))
+
+    def _apply(self, operation: bytes) -> Any:
         self.index += 1
         self.proposed.append(operation)
         return self.machine.apply(LogIndex(self.index), pack([operation]))[0]
@@ -49,6 +60,9 @@ class ImmediateConsensus:
 
     async def _enter(self) -> None:
         await self.gate.wait()
+        self._check()
+
+    def _check(self) -> None:
         if self.refuse_with is not None:
             raise self.refuse_with
         if self.leader != "store-1":

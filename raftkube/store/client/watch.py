@@ -80,6 +80,7 @@ class Watch:
         return self
 
     async def __anext__(self) -> WatchBatch:
+        await trio.lowlevel.checkpoint()
         while not self._unread:
             if self._error is not None:
                 raise self._error

@@ -23,6 +23,7 @@ from raftkube.errors import (
     NotLeader,
     RaftkubeError,
     Stopped,
+    StoreError,
 )
 from raftkube.net import Address, Network, TlsFiles
 from raftkube.rng import Rng
@@ -180,16 +181,28 @@ class RaftNode:
         Raises, definite: NotLeader(leader=), NoLeader, Overloaded, RequestTooLarge, DeadlineExpired,
         Stopped; indefinite: LeadershipLost, ProposalTimeout. Cancelled: the proposal goes on.
         """
+        try:
+            waiter = self._queue(operation)
+        except StoreError:
+            await trio.lowlevel.checkpoint()
+            raise
+        return await waiter.wait()
+
+    def submit(self, operation: bytes, done: Callable[[Any], None]) -> None:
+        """As `propose`, without a task that waits: `done`, which must not raise, gets the result or the
+        error. Raises the definite errors that are known at once."""
+        self._queue(operation).tell(done)
+
+    def _queue(self, operation: bytes) -> Waiter:
         replica = self._running()
         if not replica.leading:
-            await trio.lowlevel.checkpoint()
             leader = replica.leader
             if leader is None:
                 raise NoLeader("no member is known to lead; nothing was proposed")
             raise NotLeader(f"this member does not lead, {leader} does", leader=leader)
         waiter = replica.proposals.add(operation, self._clock.monotonic())
         self._wake.set()
-        return await waiter.wait()
+        return waiter
 
     async def read_index(self) -> None:
         """Wait until what this member has applied holds every write acknowledged before the call.

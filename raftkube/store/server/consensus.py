@@ -1,4 +1,4 @@
-"""What the server needs of consensus, and how it asks: proposals with deadlines, reads sharing rounds."""
+"""What the server needs of consensus, and how reads share its rounds."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import Any, Final, Protocol
 
 import trio
 
-from raftkube.clock import Clock
-from raftkube.errors import DeadlineExpired, NoLeader, ProposalTimeout, StoreError
+from raftkube.errors import NoLeader, StoreError
 
 _ROUNDS_AT_ONCE: Final = 4
 _ROUND_S: Final = 5.0
+
+
+Done = Callable[[Any], None]  # with a result or a StoreError
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,10 @@ class Consensus(Protocol):
         """Commit and apply `operation`; what apply answered. Raises StoreError, definite or not."""
         ...
 
+    def submit(self, operation: bytes, done: Done) -> None:
+        """As `propose`, answering through `done`, which must not raise. Raises what is known at once."""
+        ...
+
     async def read_index(self) -> object:
         """Return once all that was committed before the call is applied here. Raises StoreError."""
         ...
@@ -43,34 +49,6 @@ class Consensus(Protocol):
     def view(self) -> ConsensusView:
         """Where this member stands now."""
         ...
-
-
-Done = Callable[[Any], None]  # with a result or a StoreError
-
-
-class Proposals:
-    """Proposes for many callers; each is answered through its `done`."""
-
-    def __init__(self, consensus: Consensus, clock: Clock, nursery: trio.Nursery) -> None:
-        self._consensus = consensus
-        self._clock = clock
-        self._nursery = nursery
-
-    def submit(self, operation: bytes, deadline: float, done: Done) -> None:
-        """Propose `operation` unless `deadline` (monotonic seconds) has passed by then."""
-        self._nursery.start_soon(self._propose, operation, deadline, done)
-
-    async def _propose(self, operation: bytes, deadline: float, done: Done) -> None:
-        if self._clock.monotonic() >= deadline:
-            done(DeadlineExpired("the deadline passed before the operation was proposed"))
-            return
-        outcome: Any = ProposalTimeout("proposed, but not known to be committed by the deadline")
-        with trio.move_on_at(deadline):
-            try:
-                outcome = await self._consensus.propose(operation)
-            except StoreError as error:
-                outcome = error
-        done(outcome)
 
 
 class ReadGate:

@@ -73,6 +73,7 @@ class _RaftConsensus:
     def __init__(self, node: RaftNode) -> None:
         self._node = node
         self.propose = node.propose
+        self.submit = node.submit
         self.read_index = node.read_index
 
     def view(self) -> ConsensusView:

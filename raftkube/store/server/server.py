@@ -13,7 +13,7 @@ from raftkube.net import Address, Connection, Listener
 from raftkube.net.tcp import serve
 from raftkube.rng import Rng
 from raftkube.store.server.compaction import HistoryWindow
-from raftkube.store.server.consensus import Consensus, Proposals, ReadGate
+from raftkube.store.server.consensus import Consensus, ReadGate
 from raftkube.store.server.hub import Hub
 from raftkube.store.server.lease_clock import LeaseClock
 from raftkube.store.server.machine import StoreMachine
@@ -94,7 +94,6 @@ class StoreServer:
             self._hub,
             self._leases,
             self._consensus,
-            Proposals(self._consensus, self._clock, nursery),
             ReadGate(self._consensus, nursery),
             clock=self._clock,
             rng=self._rng,

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
+
 from raftkube.clock import Clock
-from raftkube.errors import InvalidRequest, NotLeader, StoreError
+from raftkube.errors import DeadlineExpired, InvalidRequest, NotLeader, StoreError
 from raftkube.rng import Rng
 from raftkube.store.core import validate
-from raftkube.store.server.consensus import Consensus, Done, Proposals, ReadGate
+from raftkube.store.server.consensus import Consensus, Done, ReadGate
 from raftkube.store.server.hub import Hub
 from raftkube.store.server.lease_clock import LeaseClock
 from raftkube.store.server.machine import StoreMachine
@@ -26,6 +28,8 @@ from raftkube.wire.store import (
     Txn,
     op_to_wire,
 )
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,6 @@ class Service:
         hub: Hub,
         leases: LeaseClock,
         consensus: Consensus,
-        proposals: Proposals,
         reads: ReadGate,
         *,
         clock: Clock,
@@ -73,18 +76,18 @@ class Service:
         self.consensus = consensus
         self.reads = reads
         self.clock = clock
-        self._proposals = proposals
         self._rng = rng
 
     def submit(self, op: Op, deadline: float, done: Done) -> None:
-        """Carry out `op`; `done` gets the result or a StoreError. Raises StoreError: it is invalid."""
+        """Carry out `op` unless `deadline` (monotonic seconds) has passed; `done` gets the result or a
+        StoreError. Raises StoreError, definite: it is invalid, or it cannot be proposed now."""
         if isinstance(op, LeaseExpire):
             raise InvalidRequest("a lease's expiry is proposed by the store itself", field="op")
         validate(op)
         if isinstance(op, Range | LeaseTimeToLive | LeaseList):
             self.reads.submit(lambda error: done(error if error is not None else self.read(op)))
         else:
-            self._proposals.submit(pack(op_to_wire(self._stamp(op))), deadline, self._redirected(done))
+            self._propose(pack(op_to_wire(self._stamp(op))), deadline, done)
 
     def read(self, op: Range | LeaseTimeToLive | LeaseList) -> Any:
         """The answer, or the StoreError, from this member's state as it is."""
@@ -152,13 +155,20 @@ class Service:
         assert isinstance(result, LeaseResult)
         return result._replace(remaining_s=self.leases.remaining_s(op.lease))
 
-    def _redirected(self, done: Done) -> Done:
-        """Add to NotLeader the address to go to."""
+    def _propose(self, operation: bytes, deadline: float, done: Done) -> None:
+        if deadline <= self.clock.monotonic():
+            raise DeadlineExpired("the deadline passed before the operation was proposed")
 
-        def finish(outcome: Any) -> None:
-            done(self.not_leader() if isinstance(outcome, NotLeader) else outcome)
+        def finish(outcome: Any) -> None:  # called inside a step of consensus: nothing may escape
+            try:
+                done(self.not_leader() if isinstance(outcome, NotLeader) else outcome)
+            except Exception:  # the boundary: an answer that fails never stops a member
+                log.exception("answer_failed")
 
-        return finish
+        try:
+            self.consensus.submit(operation, finish)
+        except NotLeader:
+            raise self.not_leader() from None
 
     def _stamp(self, op: Op) -> Op:
         """Choose what apply may not: the ids of new leases."""
