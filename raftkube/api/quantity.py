@@ -164,13 +164,3 @@ def canonicalize(amounts: Any) -> None:
     if isinstance(amounts, dict):
         for name, value in amounts.items():
             amounts[name] = canonical(value)
-
-
-def milli_cpu(value: Any) -> int:
-    """Thousandths of a CPU of a quantity; 0 if absent. Raises QuantityError."""
-    return quantity(value).milli if value is not None else 0
-
-
-def whole(value: Any) -> int:
-    """Bytes, or pieces, of a quantity; 0 if absent. Raises QuantityError."""
-    return quantity(value).value if value is not None else 0

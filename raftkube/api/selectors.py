@@ -209,13 +209,6 @@ def label_selector_of(obj: Mapping[str, Any] | None) -> LabelSelector:
     return LabelSelector(tuple(sorted(requirements, key=lambda requirement: requirement.key)))
 
 
-def labels_selector(labels: Mapping[str, str] | None) -> LabelSelector:
-    """Of a plain map, as in a Service's spec.selector: empty selects nothing there."""
-    if not labels:
-        return NOTHING
-    return LabelSelector(tuple(Requirement(key, "=", frozenset([labels[key]])) for key in sorted(labels)))
-
-
 def format_label_selector(obj: Mapping[str, Any] | None) -> str:
     """As the Selector column shows a LabelSelector object (metav1.FormatLabelSelector)."""
     try:

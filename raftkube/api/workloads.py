@@ -25,6 +25,7 @@ WIDE_COLUMNS: Final = (
     Column("Selector", description="Selector is a label query over pods. It must match the pod template's "
            "labels.", priority=1),
 )  # fmt: skip
+_COUNTS: Final = ("replicas", "updatedReplicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas")
 STATUS: Final = ("get", "patch", "update")
 
 
@@ -110,3 +111,18 @@ def keep_labels(new: Object, old: Object) -> None:
         new["metadata"]["labels"] = old["metadata"]["labels"]
     else:
         new["metadata"].pop("labels", None)
+
+
+def validate_status_counts(new: Object, old: Object) -> list[FieldError]:
+    """Counts of pods are no less than none, and no part is greater than the whole."""
+    status = section(new, "status")
+    errors = [error for name in _COUNTS for error in fields.not_negative(f"status.{name}", status.get(name))]
+    ready, available = (status.get(name) or 0 for name in ("readyReplicas", "availableReplicas"))
+    for name in _COUNTS[1:]:
+        if (status.get(name) or 0) > (status.get("replicas") or 0):
+            text = "cannot be greater than status.replicas"
+            errors.append(fields.invalid(f"status.{name}", status[name], text))
+    if available > ready:
+        text = "cannot be greater than readyReplicas"
+        errors.append(fields.invalid("status.availableReplicas", available, text))
+    return errors

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from api_samples import container, create_errors, created_ok, deployment, service, update
+from api_samples import container, create_errors, created_ok, deployment, resource, service, update
 
 from raftkube.api.resource import Object
+from raftkube.api.validation import validate_status_update
 
 
 def _deploy(**spec: Any) -> Object:
@@ -74,6 +75,27 @@ def test_a_selector_is_for_ever(plural: str) -> None:
 
     assert update(plural, old, rename)[1] == [
         'spec.selector: Invalid value: {"matchLabels":{"app":"db"}}: field is immutable'
+    ]
+
+
+@pytest.mark.parametrize("plural", ["deployments", "replicasets"])
+def test_the_counts_in_a_status_add_up(plural: str) -> None:
+    kind, old = resource(plural), created_ok(plural, deployment())
+
+    def errors(**status: int) -> list[str]:
+        new = {**old, "status": status}
+        return [str(error) for error in validate_status_update(kind, new, old)]
+
+    assert errors(replicas=3, readyReplicas=2, availableReplicas=2) == []
+    assert errors(replicas=2, readyReplicas=-1) == [
+        "status.readyReplicas: Invalid value: -1: must be greater than or equal to 0",
+        "status.availableReplicas: Invalid value: 0: cannot be greater than readyReplicas",
+    ]
+    assert errors(replicas=1, readyReplicas=2) == [
+        "status.readyReplicas: Invalid value: 2: cannot be greater than status.replicas"
+    ]
+    assert errors(replicas=3, readyReplicas=1, availableReplicas=2) == [
+        "status.availableReplicas: Invalid value: 2: cannot be greater than readyReplicas"
     ]
 
 

@@ -10,10 +10,8 @@ from raftkube.api.quantity import (
     Quantity,
     QuantityError,
     canonical,
-    milli_cpu,
     parse_quantity,
     quantity,
-    whole,
 )
 
 
@@ -53,9 +51,8 @@ def test_what_is_no_quantity_is_named(text: str, sentence: str) -> None:
 def test_rounding_is_away_from_zero() -> None:
     assert (parse_quantity("1001m").value, parse_quantity("-1001m").value) == (2, -2)
     assert parse_quantity("1n").milli == 1
-    assert milli_cpu("250m") == 250
-    assert whole("1Ki") == 1024
-    assert (milli_cpu(None), whole(None)) == (0, 0)
+    assert parse_quantity("250m").milli == 250
+    assert parse_quantity("1Ki").value == 1024
 
 
 def test_a_bare_number_is_its_own_text() -> None:

@@ -11,7 +11,6 @@ from raftkube.api.selectors import (
     Requirement,
     format_label_selector,
     label_selector_of,
-    labels_selector,
     parse_label_selector,
     validate_label_selector,
 )
@@ -116,8 +115,6 @@ def test_nothing_and_everything() -> None:
     assert EVERYTHING.matches(None)
     assert EVERYTHING.empty
     assert not NOTHING.empty
-    assert not labels_selector({}).matches({})
-    assert labels_selector({"app": "web"}).matches(WEB)
 
 
 def test_the_selector_column() -> None:

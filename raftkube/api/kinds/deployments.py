@@ -20,6 +20,7 @@ from raftkube.api.workloads import (
     status_subresource,
     validate_int_or_percent,
     validate_selector,
+    validate_status_counts,
     validate_template,
 )
 
@@ -136,6 +137,7 @@ RESOURCE = Resource(
     strategy=Strategy(
         default=_default, prepare_create=_prepare_create, prepare_update=_prepare_update,
         prepare_status_update=keep_labels, validate=_validate, validate_update=_validate_update,
+        validate_status_update=validate_status_counts,
         generation=True,
     ),
 )  # fmt: skip

@@ -19,6 +19,7 @@ from raftkube.api.workloads import (
     keep_labels,
     status_subresource,
     validate_selector,
+    validate_status_counts,
     validate_template,
 )
 
@@ -82,6 +83,7 @@ RESOURCE = Resource(
     field_selectors={"status.replicas": lambda rs: text_at("status", "replicas")(rs) or "0"},
     strategy=Strategy(
         default=_default, prepare_create=_prepare_create, prepare_status_update=keep_labels,
-        validate=_validate, validate_update=_validate_update, generation=True,
+        validate=_validate, validate_update=_validate_update,
+        validate_status_update=validate_status_counts, generation=True,
     ),
 )  # fmt: skip
