@@ -5,7 +5,7 @@ The leader renews; when it dies, the store deletes the Lease and the other candi
 it anew at once. Safety never rests on this process' clock: a deposed leader that does not know it yet (it
 was paused, or cut off) is refused by the check of the token inside each write's own transaction. That is
 why the renew deadline may be longer than the lease, unlike upstream's: it only says when to give up.
-Source: k8s.io/client-go/tools/leaderelection, DESIGN of the Lease annotation in docs/.
+Source: k8s.io/client-go/tools/leaderelection; M. Kleppmann, How to do distributed locking (2016).
 """
 
 from __future__ import annotations
