@@ -24,7 +24,7 @@ from raftkube.kubelet.runtimes.base import ContainerConfig, Runtime, StartFailed
 
 log = structlog.get_logger(__name__)
 
-_CONFIG_RETRY_S: Final = 5.0
+_CONFIG_RETRY_S: Final = 2.0
 _IMAGE_FLIP_S: Final = 1.0  # ErrImagePull is shown so long before ImagePullBackOff
 
 
