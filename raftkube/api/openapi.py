@@ -218,7 +218,7 @@ def _paths(resource: Resource) -> dict[str, Json]:
         schema = _sub_schema(resource, sub)
         own = _gvk(sub.group, sub.version, sub.kind) if sub.version else gvk | {"kind": sub.kind}
         if schema:
-            paths[f"{one}/{sub.name}"] = _item(_OBJECT, sub.verbs, schema, resource, own, named)
+            paths[f"{one}/{sub.name}"] = _item(_SUBRESOURCE, sub.verbs, schema, resource, own, named)
     return {path: item for path, item in paths.items() if len(item) > 1}
 
 
@@ -226,7 +226,8 @@ def _paths(resource: Resource) -> dict[str, Json]:
 _COLLECTION: Final = {"list": ("get", "list"), "create": ("post", "post"),
                       "deletecollection": ("delete", "deletecollection")}  # fmt: skip
 _OBJECT: Final = {"get": ("get", "get"), "update": ("put", "put"), "patch": ("patch", "patch"),
-                  "delete": ("delete", "delete"), "create": ("post", "post")}  # fmt: skip
+                  "delete": ("delete", "delete")}  # fmt: skip
+_SUBRESOURCE: Final = _OBJECT | {"create": ("post", "post")}
 _LIST_PARAMETERS: Final = {
     "allowWatchBookmarks": "boolean", "continue": "string", "fieldSelector": "string",
     "labelSelector": "string", "limit": "integer", "resourceVersion": "string",
