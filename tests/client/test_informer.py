@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import trio
-from hypothesis import given
+import trio.testing
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raftkube.api.status import ApiError
@@ -216,3 +217,65 @@ def test_index_equals_a_scan(steps: list[tuple[str, str, bool]]) -> None:
         for value in ("n1", "n2"):
             scanned = {object_key(o) for o in cache.list() if o["spec"].get("nodeName") == value}
             assert {object_key(o) for o in cache.by_index(NODE, value)} == scanned
+
+
+FAULTS = ("put", "put", "put", "delete", "cut", "flip", "compact", "bookmark", "lag")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(FAULTS), st.integers(0, 5)), max_size=50))
+def test_whatever_breaks_the_cache_ends_equal_and_handlers_heard_all(
+    script: list[tuple[str, int]],
+) -> None:
+    """Handlers' own copy, built of nothing but what they heard, equals the API's state at the end, and the
+    revision never went back."""
+
+    async def run() -> None:
+        api = FakeApi()
+        followed = Followed(api)
+        copy: dict[str, str] = {}
+
+        def follow(old: Object | None, new: Object | None) -> None:
+            key = object_key(new or old or {})
+            assert (old is None) == (key not in copy)
+            if new is None:
+                del copy[key]
+            else:
+                copy[key] = new["metadata"]["resourceVersion"]
+
+        followed.informer.on_change(follow)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(followed.informer.run)
+            for action, number in script:
+                before = followed.informer.revision
+                await _act(api, action, number)
+                assert followed.informer.revision >= before
+            for server in api.servers:
+                server.down = False
+            api.put(PODS, pod("last"))
+            await followed.caught_up()
+            nursery.cancel_scope.cancel()
+        assert followed.in_step()
+        assert copy == {object_key(obj): obj["metadata"]["resourceVersion"] for obj in api.all(PODS)}
+
+    trio.run(run, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+async def _act(api: FakeApi, action: str, number: int) -> None:
+    name = f"p{number}"
+    match action:
+        case "put":
+            api.put(PODS, pod(name, node=f"n{number}"))
+        case "delete" if api.find(PODS, name, "default") is not None:
+            api.remove(PODS, name, "default")
+        case "cut":
+            api.break_watches()
+        case "flip":
+            api.servers[number % 2].down = not api.servers[number % 2].down
+            api.break_watches()
+        case "compact":
+            api.compact()
+        case "bookmark":
+            api.bookmark()
+        case _:
+            await trio.sleep(number * 0.3)

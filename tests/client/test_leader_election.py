@@ -35,6 +35,7 @@ class Candidate:
         self.ended: BaseException | None = None
         self.refused: list[str] = []
         self.over = trio.Event()
+        self.idle = False
 
     async def run(self) -> None:
         with self.scope:
@@ -53,6 +54,8 @@ class Candidate:
         number = 0
         while True:
             await trio.sleep(0.2)
+            if self.idle:
+                continue
             number += 1
             name = f"{self.identity}-{number}"
             try:
@@ -143,13 +146,31 @@ async def test_a_deposed_leader_is_refused_and_ends(autojump_clock: trio.testing
         await first.over.wait()
         assert isinstance(first.ended, LeadershipEnded)
         assert "409" in str(first.ended)
-        assert first.refused or "FencingTokenStale" in str(first.ended)
+        assert first.refused or "b leads now" in str(first.ended)
         written_by_first = {
             o["metadata"]["name"] for o in api.all(CONFIG_MAPS) if o["metadata"]["name"][0] == "a"
         }
         await trio.sleep(30)
         assert written_by(api, "a") == written_by_first
         assert holder(api) == "b"
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_idle_deposed_leader_ends_by_its_renewal(autojump_clock: trio.testing.MockClock) -> None:
+    """It has nothing to write: the renewal is its next write. It must not take the other's Lease over."""
+    api = FakeApi()
+    async with trio.open_nursery() as nursery:
+        first, second = await two(api, nursery)
+        await trio.sleep(5.05)
+        first.idle = True
+        api.remove(LEASES, NAME, "kube-system")
+        await first.over.wait()
+        assert "the renewal was refused with 409: b leads now" in str(first.ended)
+        await trio.sleep(10)
+        assert holder(api) == "b"
+        assert second.ended is None
+        renewals = [c for c in api.calls if is_renewal(c) and c.body["spec"]["holderIdentity"] == "b"]
+        assert {c.headers["Raftkube-Fencing-Token"] for c in renewals} == {second.token}
         nursery.cancel_scope.cancel()
 
 

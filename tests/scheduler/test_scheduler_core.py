@@ -356,3 +356,4 @@ def test_no_decision_overcommits_a_node(script: list[tuple[Any, ...]], seed: int
         there = [p for on, p in places.values() if on == node_info.name]
         assert node_info.requested.get("cpu", 0) == sum(p.requests.get("cpu", 0) for p in there)
         assert set(node_info.pods) == {p.key for p in there}
+        assert node_info.spread == ({"": len(there)} if there else {})

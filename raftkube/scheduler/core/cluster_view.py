@@ -6,6 +6,7 @@ to have failed; without that the next decision would give the same room away twi
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -28,6 +29,7 @@ class NodeInfo:
     pods: dict[str, PodInfo] = field(default_factory=dict)
     requested: Amounts = field(default_factory=dict)
     nonzero_requested: Amounts = field(default_factory=dict)
+    spread: Counter[str] = field(default_factory=Counter)  # pods by `spread_key`
 
     @property
     def pods_max(self) -> int:
@@ -57,11 +59,15 @@ class NodeInfo:
         self.pods[pod.key] = pod
         self.requested = add(self.requested, pod.requests)
         self.nonzero_requested = add(self.nonzero_requested, pod.nonzero_requests)
+        self.spread[pod.spread_key] += 1
 
     def remove(self, key: str) -> None:
         pod = self.pods.pop(key)
         self.requested = add(self.requested, _negative(pod.requests))
         self.nonzero_requested = add(self.nonzero_requested, _negative(pod.nonzero_requests))
+        self.spread[pod.spread_key] -= 1
+        if not self.spread[pod.spread_key]:
+            del self.spread[pod.spread_key]
 
 
 class ClusterView:

@@ -69,9 +69,7 @@ def topology_spread(pod: PodInfo, nodes: Sequence[NodeInfo]) -> list[float]:
     PodTopologySpread on kubernetes.io/hostname, without explicit constraints)."""
     if not pod.spread_key:
         return [0.0] * len(nodes)
-    return _fewest(
-        [sum(other.spread_key == pod.spread_key for other in node.pods.values()) for node in nodes]
-    )
+    return _fewest([node.spread[pod.spread_key] for node in nodes])
 
 
 SCORES: Final = (
