@@ -11,7 +11,7 @@ import trio
 
 from raftkube.api.registry import BUILT_IN, Catalog, find
 from raftkube.apiserver.bootstrap import bootstrap
-from raftkube.apiserver.cache import ResourceCache, WatchCache
+from raftkube.apiserver.cache import HISTORY_EVENTS, ResourceCache, WatchCache
 from raftkube.apiserver.call import Parts
 from raftkube.apiserver.core.discovery import Discovery
 from raftkube.apiserver.fencing import Fences
@@ -67,7 +67,7 @@ async def run(
     stop = trio.Event() if stop is None else stop
     listener = await network.listen(config.bind, config.tls)
     async with _storage(config, network, clock, rng, storage) as opened, trio.open_nursery() as nursery:
-        cache = WatchCache(opened, catalog.resources)
+        cache = WatchCache(opened, catalog.resources, history=HISTORY_EVENTS)
         parts = _parts(config, opened, cache, catalog, network, clock, rng)
         health = Health(opened, cache, stop)
         discovery = Discovery(catalog, server_address=str(listener.address))

@@ -69,13 +69,15 @@ class _Watcher:
         self._position = 0
         self._wake = trio.Event()
         self._idle = False
-        self._over = False
+        self._over = False  # by our side, cleanly
+        self._lost = False  # some events can no longer be delivered
+        self._scope = trio.CancelScope()
         self._sender: BodySender
 
     async def run(self, sender: BodySender) -> None:
         """Until the timeout, the client's leaving, or an end from our side."""
         self._sender = sender
-        with trio.move_on_after(self._timeout_s):
+        with trio.move_on_after(self._timeout_s) as self._scope:
             start = self._begin()
             if isinstance(start, ApiError):
                 await sender.send(error_line(start))
@@ -86,6 +88,9 @@ class _Watcher:
                 await self._go_on()
             finally:
                 self._log.unfollow(self)
+        if self._lost:
+            # A clean end would look as if nothing was missed.
+            raise trio.BrokenResourceError("the watcher fell behind")
         if self._options.allow_bookmarks and not self._over:
             await sender.send(self._encoder.bookmark(self._delivered()))
 
@@ -94,6 +99,7 @@ class _Watcher:
     def advance(self) -> None:
         """Send what is new at once if this watcher waits for it and the socket takes it."""
         if not self._idle:
+            self._cut_off_if_lost()
             return
         position, header = self._position, self._encoder.header
         try:
@@ -105,6 +111,12 @@ class _Watcher:
         if self._position < self._log.end_position or self._sender.unsent:
             self._idle = False
             self._wake.set()
+
+    def _cut_off_if_lost(self) -> None:
+        """Stuck in a send, or too slow, while the log moved on: nobody waits for its socket."""
+        if self._log.events_from(self._position, 0) is None:
+            self._lost = True
+            self._scope.cancel()
 
     def end(self) -> None:
         """The log was started over."""
@@ -151,9 +163,9 @@ class _Watcher:
         while not self._over:
             try:
                 chunk = self._next_chunk()
-            except _Ended as error:
-                # A clean end would look as if nothing was missed.
-                raise trio.BrokenResourceError("the watcher fell behind") from error
+            except _Ended:
+                self._lost = True
+                return
             if chunk:
                 await self._sender.send(chunk)
             elif self._position < self._log.end_position:
