@@ -22,6 +22,7 @@ from raftkube.wire.store import LeaseExpire, LeaseResult
 
 log = structlog.get_logger(__name__)
 
+_LOOK_S: Final = 0.25
 _RETRY_S: Final = 0.5
 _EXPIRIES_AT_ONCE: Final = 256
 
@@ -77,18 +78,18 @@ class LeaseClock:
     async def run(self) -> None:
         """Propose what is due, until cancelled."""
         while True:
-            planned = self._heap[0][0] if self._heap else float("inf")
+            now = self._clock.monotonic()
+            # Short sleeps while there are leases: how late one ends tells how long the process was stopped.
+            planned = min(self._heap[0][0], now + _LOOK_S) if self._heap else float("inf")
             wake = self._wake
-            with trio.move_on_after(max(0.0, planned - self._clock.monotonic())):
+            with trio.move_on_after(max(0.0, planned - now)):
                 await wake.wait()
             if wake.is_set():
                 self._wake = trio.Event()
-                continue
             late_s = self._clock.monotonic() - planned
             if late_s > self._settings.pause_s:
                 self._extend(late_s)
-            else:
-                await self._expire_due()
+            await self._expire_due()
 
     def _set(self, lease: int, deadline: float, renewal: int) -> None:
         self._due[lease] = (deadline, renewal)
