@@ -9,6 +9,8 @@ import pytest
 import trio
 from api_world import Client, Json, World, config_map, pod, world
 
+from raftkube.wire.store import Range
+
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases"
 PODS = "/api/v1/namespaces/default/pods"
 CM = "/api/v1/namespaces/default/configmaps"
