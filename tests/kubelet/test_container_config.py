@@ -40,8 +40,28 @@ def test_expansion(text: str, expanded: str) -> None:
 
 
 @given(st.text(alphabet="ab$() ", max_size=30))
-def test_expansion_without_variables_only_unescapes(text: str) -> None:
-    assert expand(text, {}) == text.replace("$$", "$")
+def test_expansion_agrees_with_upstreams_loop(text: str) -> None:
+    values = {"a": "1", "ab": "$(b)"}
+    assert expand(text, values) == _upstream_expand(text, values)
+
+
+def _upstream_expand(text: str, values: dict[str, str]) -> str:
+    """expansion.Expand, statement by statement."""
+    out, cursor = "", 0
+    while cursor < len(text):
+        if text[cursor] != "$" or cursor + 1 == len(text):
+            out += text[cursor]
+            cursor += 1
+            continue
+        follows, end = text[cursor + 1], text.find(")", cursor + 2)
+        if follows == "(" and end >= 0:
+            name = text[cursor + 2 : end]
+            out += values.get(name, f"$({name})")
+            cursor = end + 1
+            continue
+        out += "$" if follows == "$" else "$" + follows
+        cursor += 2
+    return out
 
 
 def test_environment_from_all_sources() -> None:
