@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 import trio
 
 from raftkube.apiserver.memory_storage import MemoryStorage
 from raftkube.apiserver.storage import Storage, StorageWatch, WatchBatch
+from raftkube.apiserver.store_storage import StoreStorage
+from raftkube.clock import SystemClock
+from raftkube.disk import SystemDisk
 from raftkube.errors import Compacted, LeaseNotFound, RequestTooLarge
+from raftkube.net import Address
+from raftkube.net.tcp import TcpNetwork
 from raftkube.rng import seeded_rng
+from raftkube.store.client.client import StoreClient
+from raftkube.store.server.member import BoundAddresses, MemberConfig, run_member
 from raftkube.wire.store import (
     DELETE_EVENT,
     PUT_EVENT,
@@ -25,10 +33,11 @@ from raftkube.wire.store import (
 )
 
 PREFIX, END = b"/registry/", b"/registry0"
+LOOPBACK = Address("127.0.0.1", 0)
 
 
 @asynccontextmanager
-async def memory() -> AsyncIterator[MemoryStorage]:
+async def memory(_: Path | None = None) -> AsyncIterator[MemoryStorage]:
     async with trio.open_nursery() as nursery:
         storage = MemoryStorage(seeded_rng(7))
         await nursery.start(storage.run)
@@ -36,12 +45,42 @@ async def memory() -> AsyncIterator[MemoryStorage]:
         nursery.cancel_scope.cancel()
 
 
-STORAGES = {"memory": memory}
+@asynccontextmanager
+async def store(directory: Path) -> AsyncIterator[StoreStorage]:
+    """A whole member of the real store, with its journal on disk."""
+    network = TcpNetwork()
+    listener = await network.listen(LOOPBACK, None)
+    await listener.aclose()  # its port was free a moment ago
+    config = MemberConfig(
+        name="store-1",
+        members={"store-1": listener.address},
+        listen_client=LOOPBACK,
+        listen_peer=listener.address,
+    )
+
+    async def run(*, task_status: trio.TaskStatus[BoundAddresses]) -> None:
+        disk = SystemDisk(str(directory))
+        try:
+            await run_member(
+                config, network=network, clock=SystemClock(), rng=seeded_rng(1), disk=disk,
+                task_status=task_status,
+            )  # fmt: skip
+        finally:
+            disk.close()
+
+    async with trio.open_nursery() as nursery:
+        bound = await nursery.start(run)
+        async with StoreClient.open(network, [bound.client], name="test", rng=seeded_rng(2)) as client:
+            yield StoreStorage(client)
+        nursery.cancel_scope.cancel()
+
+
+STORAGES = {"memory": memory, "store": store}
 
 
 @pytest.fixture(params=STORAGES.values(), ids=STORAGES.keys())
-async def storage(request: pytest.FixtureRequest) -> AsyncIterator[Storage]:
-    async with request.param() as opened:
+async def storage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Storage]:
+    async with request.param(tmp_path) as opened:
         yield opened
 
 
