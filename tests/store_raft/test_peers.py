@@ -187,6 +187,9 @@ HOSTILE = {
     "another addressee": frame(msg.hello(CLUSTER, "store-2", "store-3")),
     "a stranger": frame(msg.hello(CLUSTER, "store-9", "store-1")),
     "an append before hello": frame([msg.APPEND, 9, 9, 9, 9, []]),
+    "a second hello": HELLO + HELLO,
+    "a pong that nobody asked for": HELLO + frame([msg.PONG]),
+    "a huge hello": frame(msg.hello("x" * 5000, "store-2", "store-1")),
     "an unknown kind": HELLO + frame([99, 1]),
     "a negative term": HELLO + frame([msg.VOTE, -1]),
     "a bool for a term": HELLO + frame([msg.VOTE, True]),
@@ -202,17 +205,22 @@ def test_hostile_bytes_end_the_connection_alone(data: bytes) -> None:
     async def main() -> None:
         async with trio.open_nursery() as nursery:
             group = RaftGroup(1, nursery)
-            await group.start_all()
+            await group.start("store-1")
+            await group.start("store-3")
             await group.wait_leader()
             connection = await group.network.host("store-2").connect(group.members["store-1"], None)
-            await connection.send_all(data)
             with trio.fail_after(15):  # virtual: the handshake's own time-out is ten seconds
                 try:
+                    if data.startswith(HELLO):
+                        await connection.send_all(HELLO)
+                        assert await connection.receive_some()
+                    await connection.send_all(data.removeprefix(HELLO) or HELLO)
                     while await connection.receive_some():
                         pass
                 except trio.BrokenResourceError:
                     pass
             await group.propose(b"x")
+            await group.start("store-2")
             await group.wait_converged()
             assert all(host.error is None for host in group.hosts.values())
             nursery.cancel_scope.cancel()

@@ -89,8 +89,8 @@ class RaftNode:
         acknowledged.
         """
         try:
-            listener = await self._peers.listen(self._listen)
             replica = self._replica = self._recover()
+            listener = await self._peers.listen(self._listen)
             async with trio.open_nursery() as nursery:
                 address = await nursery.start(self._peers.run, listener)
                 nursery.start_soon(replica.snapshots.run, self._failed)

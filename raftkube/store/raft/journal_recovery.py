@@ -137,7 +137,7 @@ def _end_of_segment(state: Recovered, name: str, file: File, *, last: bool) -> N
         return
     at, segment = state.position, state.segments[-1]
     rest = file.read(at, segment.size - at)
-    if not any(rest):
+    if rest == bytes(len(rest)):
         return
     for offset in range(0, len(rest), fmt.SECTOR):
         header = fmt.unpack_batch_header(rest, offset)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import structlog
 import trio
@@ -31,6 +31,7 @@ log = structlog.get_logger(__name__)
 
 PEER_ORGANIZATION: Final = "raftkube:store-peer"
 _RECEIVE_BYTES: Final = 1024 * 1024
+_HELLO_BYTES_MAX: Final = 4096
 _PONG: Final = frame([msg.PONG])
 _PING: Final = frame([msg.PING])
 
@@ -155,8 +156,8 @@ class Peers:
     async def _greet(self, name: str, connection: Connection) -> None:
         with trio.fail_after(HANDSHAKE_TIMEOUT_S):
             await connection.send_all(frame(msg.hello(self.cluster_id, self._name, name)))
-            answer = await _first_message(connection, FrameReader(PEER_FRAME_BYTES_MAX))
-        sender = msg.check_hello(answer[0], cluster_id=self.cluster_id, receiver=self._name)
+            answer = await _receive_hello(connection)
+        sender = msg.check_hello(answer, cluster_id=self.cluster_id, receiver=self._name)
         if sender != name:
             raise FrameError(f"{self._addresses[name]} belongs to {sender!r}, not to {name!r}")
 
@@ -184,33 +185,30 @@ class Peers:
     # Incoming.
 
     async def _accepted(self, connection: Connection) -> None:
-        reader = FrameReader(PEER_FRAME_BYTES_MAX)
         try:
             self._check_identity(connection, None)
             with trio.fail_after(HANDSHAKE_TIMEOUT_S):
-                first, *more = await _first_message(connection, reader)
-            name = msg.check_hello(first, cluster_id=self.cluster_id, receiver=self._name)
+                greeting = await _receive_hello(connection)
+            name = msg.check_hello(greeting, cluster_id=self.cluster_id, receiver=self._name)
             self._check_identity(connection, name)
             await connection.send_all(frame(msg.hello(self.cluster_id, self._name, name)))
         except FrameError as error:
             log.warning("peer_refused", error=str(error))
             return
-        await self._listen_to(name, connection, reader, more)
+        await self._listen_to(name, connection)
 
-    async def _listen_to(
-        self, name: str, connection: Connection, reader: FrameReader, messages: list[Message]
-    ) -> None:
+    async def _listen_to(self, name: str, connection: Connection) -> None:
+        reader = FrameReader(PEER_FRAME_BYTES_MAX)
         older = self._incoming.get(name)
         self._incoming[name] = connection
         if older is not None:
             older.abort()
         try:
-            while self._incoming.get(name) is connection and not self._closed:
-                self._take(name, connection, messages)
-                data = await connection.receive_some(_RECEIVE_BYTES)
-                if not data:
-                    break
+            while data := await connection.receive_some(_RECEIVE_BYTES):
                 messages = [msg.decode(body) for body in reader.feed(data)]
+                if self._incoming.get(name) is not connection or self._closed:
+                    return  # what an older connection still brings is dropped
+                self._take(name, connection, messages)
         except FrameError as error:
             log.warning("peer_dropped", peer=name, error=str(error))
         finally:
@@ -219,9 +217,11 @@ class Peers:
                 self._events.peer_reset(name)
 
     def _take(self, name: str, connection: Connection, messages: list[Message]) -> None:
-        if any(message[0] == msg.PING for message in messages):
+        wanted = [message for message in messages if message[0] != msg.PING]
+        if len(wanted) < len(messages):
             connection.send_nowait(_PONG)
-        wanted = [message for message in messages if msg.HELLO < message[0] < msg.PING]
+        if any(message[0] in (msg.HELLO, msg.PONG) for message in wanted):
+            raise FrameError("a hello or a pong where none belongs")
         if wanted:
             self._events.received(name, wanted)
 
@@ -240,12 +240,15 @@ class Peers:
             )
 
 
-async def _first_message(connection: Connection, reader: FrameReader) -> list[Any]:
-    """The first message and those that came with it. Raises FrameError, BrokenResourceError."""
+async def _receive_hello(connection: Connection) -> Message:
+    """The other end's first message, which is small and alone. Raises FrameError, BrokenResourceError."""
+    reader = FrameReader(_HELLO_BYTES_MAX)
     while True:
-        data = await connection.receive_some()
+        data = await connection.receive_some(_HELLO_BYTES_MAX)
         if not data:
             raise FrameError("the peer closed the connection before it said hello")
-        messages: list[Any] = [msg.decode(body) for body in reader.feed(data)]
+        messages = [msg.decode(body) for body in reader.feed(data)]
+        if len(messages) > 1:
+            raise FrameError("the peer did not wait for an answer to its hello")
         if messages:
-            return messages
+            return messages[0]

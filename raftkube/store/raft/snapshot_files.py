@@ -25,6 +25,7 @@ _PREFIX: Final = "snapshot-"
 _SUFFIX: Final = ".snap"
 _HEADER_BYTES_MAX: Final = 4096
 _CHUNK_BYTES_MAX: Final = 64 * 1024 * 1024
+_SYNC_BYTES: Final = 4 * 1024 * 1024
 
 
 class SnapshotId(NamedTuple):
@@ -55,7 +56,7 @@ class SnapshotWriter:
     """A snapshot in the making: `write` chunks, then `finish`. Raises OSError: the disk failed."""
 
     def __init__(self, disk: Disk, snapshot: SnapshotId) -> None:
-        self._disk, self.snapshot, self._crc = disk, snapshot, 0
+        self._disk, self.snapshot, self._crc, self._unsynced = disk, snapshot, 0, 0
         self._temporary = f"{_PREFIX}{snapshot.last_index:016d}.made.tmp"
         self._file = _fresh(disk, self._temporary)
         header = msgpack.packb([_VERSION, snapshot.last_index, snapshot.term])
@@ -67,6 +68,10 @@ class SnapshotWriter:
             crc = zlib.crc32(chunk)
             self._crc = zlib.crc32(crc.to_bytes(4, "little"), self._crc)
             self._file.append(_PART.pack(len(chunk), crc) + chunk)
+            self._unsynced += len(chunk)
+            if self._unsynced >= _SYNC_BYTES:  # no single sync may keep the heartbeats waiting
+                self._file.sync()
+                self._unsynced = 0
 
     def abandon(self) -> None:
         """Give it up."""
@@ -95,6 +100,8 @@ class IncomingSnapshot:
     def write(self, data: bytes) -> None:
         """Append the next part."""
         self._file.append(data)
+        if self.size // _SYNC_BYTES != (self.size - len(data)) // _SYNC_BYTES:
+            self._file.sync()
 
     def finish(self) -> str:
         """Check every byte, then make it durable under its name. Raises InvariantViolation: damaged."""
