@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
+import structlog
 import trio
 
 from raftkube.api.resource import Object, Resource
@@ -19,8 +20,10 @@ from raftkube.apiserver.errors import store_errors
 from raftkube.apiserver.storage import Storage
 from raftkube.apiserver.stored import Stored, decode, encode, has_store_lease
 from raftkube.apiserver.transaction import Check, Guard, Stale, Write, build, raise_failure
-from raftkube.errors import LeaseNotFound
+from raftkube.errors import LeaseNotFound, StoreError
 from raftkube.wire.store import DeleteRange, KeyValue, Put, Range, TxnResult
+
+log = structlog.get_logger(__name__)
 
 EVENT_TTL_S: Final = 3600
 _EVENT_LEASE_REUSE_S: Final = 300.0
@@ -149,12 +152,20 @@ class ObjectStore:
         try:
             writes = (Put(key, value, lease), *change.writes)
             result = await self._commit(key, 0, writes, guard.checks)
-        except (ApiError, Stale):
+        except (ApiError, Stale) as error:
             if lease and resource.plural == "leases":
-                with store_errors():
-                    await self._storage.lease_revoke(lease)
+                await self._drop_lease(lease, error)
             raise
         return decode(KeyValue(key, value, result.revision, result.revision, 1, lease))
+
+    async def _drop_lease(self, lease: int, error: ApiError | Stale) -> None:
+        """Of an object that was certainly not created; else, or if this fails, it expires by itself."""
+        if isinstance(error, ApiError) and error.code == 504:
+            return
+        try:
+            await self._storage.lease_revoke(lease)
+        except StoreError as failure:
+            log.debug("lease_left_to_expire", lease=lease, error=failure.message)
 
     async def _commit(
         self, key: bytes, revision: int, writes: tuple[Write, ...], checks: tuple[Check, ...]
