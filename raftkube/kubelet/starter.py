@@ -15,6 +15,7 @@ from raftkube.kubelet.core.environment import (
     ContainerConfigError,
     make_command,
     make_environment,
+    names_command,
     references,
 )
 from raftkube.kubelet.core.plan import Start, Waiting
@@ -123,7 +124,7 @@ class Starter:
     def _image(self, state: PodState, container: Object) -> Outcome | None:
         """Why this image keeps the container waiting; None if it does not."""
         image, now = str(container.get("image") or ""), self._clock.wall()
-        verdict = self._runtime.image(image, has_command=bool(container.get("command")))
+        verdict = self._runtime.image(image, has_command=names_command(container))
         if not verdict.refusal:
             return None
         before = state.images.get(image)

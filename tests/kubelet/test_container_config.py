@@ -107,7 +107,8 @@ def test_what_is_missing_is_named(source: dict[str, Any], message: str) -> None:
 
 def test_command_lines() -> None:
     assert make_command({"command": ["echo", "$(A)"], "args": ["$(B)"]}, {"A": "1"}) == ["echo", "1", "$(B)"]
-    assert make_command({"args": ["x"]}, {}) == []
+    assert make_command({"args": ["x", "$(A)"]}, {"A": "1"}) == ["x", "1"]
+    assert make_command({"args": ["--flag"]}, {}) == []
 
 
 def test_an_entry_of_a_log() -> None:

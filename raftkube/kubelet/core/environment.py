@@ -145,7 +145,14 @@ def _resource(pod: Object, container: Object, ref: Object) -> str:
 
 def make_command(container: Object, values: Mapping[str, str]) -> list[str]:
     """command and args with `$(VAR)` expanded; empty if the image is to say what runs."""
-    words = list(container.get("command") or ())
-    if not words:
+    if not names_command(container):
         return []
-    return [expand(str(word), values) for word in words + list(container.get("args") or ())]
+    words = [*(container.get("command") or ()), *(container.get("args") or ())]
+    return [expand(str(word), values) for word in words]
+
+
+def names_command(container: Object) -> bool:
+    """Whether the container itself says what runs. args alone do unless they start with an option:
+    for an image without an entrypoint they are the command (`kubectl run x --image=busybox -- sleep 9`)."""
+    args = container.get("args") or ()
+    return bool(container.get("command")) or bool(args and not str(args[0]).startswith("-"))
