@@ -39,10 +39,8 @@ class Binder:
                 return "gone"
             if error.code != 409 and not isinstance(error, IndefiniteApiError):
                 return "failed"
-            return await self._look(pod)
-        log.info("bound", pod=pod.key, node=node_name)
-        self._events.normal(pod.obj, "Scheduled", f"Successfully assigned {pod.key} to {node_name}")
-        return "bound"
+            return await self._look(pod, node_name)
+        return self._bound(pod, node_name)
 
     async def explain(self, pod: PodInfo, message: str) -> None:
         """Set PodScheduled=False with `message`, unless it says so already, and record an event."""
@@ -68,7 +66,12 @@ class Binder:
         except ApiError as error:
             log.info("condition_not_written", pod=pod.key, error=error.message)
 
-    async def _look(self, pod: PodInfo) -> Outcome:
+    def _bound(self, pod: PodInfo, node_name: str) -> Outcome:
+        log.info("bound", pod=pod.key, node=node_name)
+        self._events.normal(pod.obj, "Scheduled", f"Successfully assigned {pod.key} to {node_name}")
+        return "bound"
+
+    async def _look(self, pod: PodInfo, node_name: str) -> Outcome:
         metadata = pod.obj["metadata"]
         try:
             current = await self._client.get(PODS, metadata["name"], metadata["namespace"])
@@ -76,7 +79,10 @@ class Binder:
             return "gone" if error.code == 404 else "failed"
         if current["metadata"]["uid"] != pod.uid:
             return "gone"
-        return "bound" if current["spec"].get("nodeName") else "failed"
+        found = current["spec"].get("nodeName")
+        if found == node_name:
+            return self._bound(pod, node_name)
+        return "bound" if found else "failed"
 
 
 def _condition(pod: Object) -> Object:

@@ -66,6 +66,11 @@ class Candidate:
                 pass
 
 
+async def soon(event: trio.Event) -> None:
+    with trio.fail_after(60):
+        await event.wait()
+
+
 def holder(api: FakeApi) -> str | None:
     lease = api.find(LEASES, NAME, "kube-system")
     return None if lease is None else lease["spec"]["holderIdentity"]
@@ -85,7 +90,7 @@ async def two(api: FakeApi, nursery: trio.Nursery) -> tuple[Candidate, Candidate
     nursery.start_soon(api.expire_leases)
     first, second = Candidate(api, "a", 1), Candidate(api, "b", 2)
     nursery.start_soon(first.run)
-    await first.leading.wait()
+    await soon(first.leading)
     nursery.start_soon(second.run)
     return first, second
 
@@ -115,7 +120,7 @@ async def test_death_hands_over_within_the_lease(autojump_clock: trio.testing.Mo
         first_token = str(api.created["coordination.k8s.io", "leases", "kube-system", NAME])
         api.intercept = dead
         died_at = trio.current_time()
-        await second.leading.wait()
+        await soon(second.leading)
         assert trio.current_time() - died_at <= SETTINGS.lease_duration_s + 0.5
         assert int(second.token) > int(first_token)
         assert api.find(LEASES, NAME, "kube-system")["spec"]["leaseTransitions"] == 1
@@ -129,7 +134,7 @@ async def test_graceful_stop_releases_at_once(autojump_clock: trio.testing.MockC
         await trio.sleep(10.5)
         stopped_at = trio.current_time()
         first.scope.cancel()
-        await second.leading.wait()
+        await soon(second.leading)
         assert trio.current_time() - stopped_at < 0.2
         assert first.ended is None
         nursery.cancel_scope.cancel()
@@ -142,8 +147,8 @@ async def test_a_deposed_leader_is_refused_and_ends(autojump_clock: trio.testing
         first, second = await two(api, nursery)
         await trio.sleep(5.05)
         api.remove(LEASES, NAME, "kube-system")  # as the store does while the leader is stopped
-        await second.leading.wait()
-        await first.over.wait()
+        await soon(second.leading)
+        await soon(first.over)
         assert isinstance(first.ended, LeadershipEnded)
         assert "409" in str(first.ended)
         assert first.refused or "b leads now" in str(first.ended)
@@ -164,7 +169,7 @@ async def test_an_idle_deposed_leader_ends_by_its_renewal(autojump_clock: trio.t
         await trio.sleep(5.05)
         first.idle = True
         api.remove(LEASES, NAME, "kube-system")
-        await first.over.wait()
+        await soon(first.over)
         assert "the renewal was refused with 409: b leads now" in str(first.ended)
         await trio.sleep(10)
         assert holder(api) == "b"
@@ -188,7 +193,7 @@ async def test_a_refused_write_of_the_work_ends_it(autojump_clock: trio.testing.
                 raise ConnectError("lost")
 
         api.intercept = no_renewals
-        await first.over.wait()
+        await soon(first.over)
         assert first.refused
         assert "a write was refused with 409 FencingTokenStale" in str(first.ended)
         nursery.cancel_scope.cancel()
@@ -275,7 +280,7 @@ async def test_without_any_server_it_gives_up_at_the_deadline(autojump_clock: tr
         for server in api.servers:
             server.down = True
         cut_at = trio.current_time()
-        await first.over.wait()
+        await soon(first.over)
         assert (
             SETTINGS.renew_deadline_s - 1.1 <= trio.current_time() - cut_at <= SETTINGS.renew_deadline_s + 2
         )

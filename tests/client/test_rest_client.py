@@ -217,7 +217,7 @@ async def test_a_watch_notices_a_silent_server(autojump_clock: trio.testing.Mock
     used = client._servers.current()
     async with client.watch(CONFIG_MAPS, resource_version=start) as events:
         api.servers[used].silent = True
-        with pytest.raises(Unreachable, match="fell silent"):
+        with trio.fail_after(60), pytest.raises(Unreachable, match="fell silent"):
             await anext(events)
     assert client._servers.current() != used
 

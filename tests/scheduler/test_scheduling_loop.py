@@ -127,6 +127,9 @@ async def test_an_answer_that_is_lost_is_looked_up(autojump_clock: trio.testing.
         await trio.sleep(5)
         assert (node_of(api, "a"), node_of(api, "b")) == ("node-1", "node-1")
     assert sorted(lost) == ["a", "b"]
+    assert sorted(events(api)) == [
+        ("Scheduled", f"Successfully assigned default/{name} to node-1") for name in ("a", "b")
+    ]
     assert len([call for call in api.calls if call.subresource == "binding"]) == 2
 
 
