@@ -17,6 +17,7 @@ from raftkube.api.status import (
     method_not_supported,
     path_not_found,
     timeout,
+    too_many_requests,
     unavailable,
 )
 from raftkube.apiserver.admission import refers_to
@@ -32,6 +33,9 @@ from raftkube.apiserver.metrics import Metrics
 from raftkube.net.http import AnyResponse, Request, Response
 
 REQUEST_TIMEOUT_S: Final = 30.0
+# Upstream's --max-requests-inflight and --max-mutating-requests-inflight; watches count only until they
+# have begun.
+REQUESTS_IN_FLIGHT_MAX: Final = 600
 Handler = Callable[[Call], Awaitable[AnyResponse]]
 
 
@@ -76,6 +80,7 @@ class Router:
         self._metrics = metrics
         self._discovery = discovery
         self._openapi = OpenApi(parts.catalog)
+        self._in_flight = 0
 
     async def handle(self, request: Request) -> AnyResponse:
         """The answer. Raises ApiError, for the HTTP server to render."""
@@ -83,10 +88,13 @@ class Router:
         info = parse_request(request.method, request.raw_path, watch=flag(params, "watch"))
         started = self._parts.clock.monotonic()
         code = 500
+        self._in_flight += 1
         self._metrics.in_flight(info, 1)
         try:
             user = authenticate(request)
             authorize(user, info)
+            if info.is_resource and self._in_flight > REQUESTS_IN_FLIGHT_MAX:
+                raise too_many_requests("too many requests are being answered, please try again later", 1)
             response = await self._answer(request, info, user, params)
             code = getattr(response, "status", 101)
             return response
@@ -94,6 +102,7 @@ class Router:
             code = error.code
             raise
         finally:
+            self._in_flight -= 1
             self._metrics.in_flight(info, -1)
             self._metrics.observe(self._known(info), code, self._parts.clock.monotonic() - started)
 

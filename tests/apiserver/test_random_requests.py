@@ -137,7 +137,7 @@ def ascii_only(target: str) -> str:
     return target.encode("utf-8").decode("latin-1")
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, 1, 2, 3, 118, 139])  # the last two found faults
 async def test_almost_right_requests(tmp_path: Path, seed: int) -> None:
     print(f"seed {seed}")
     gremlin, codes = Gremlin(seed), dict[int, int]()

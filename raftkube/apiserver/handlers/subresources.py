@@ -12,6 +12,7 @@ import orjson
 
 from raftkube.api import codecs, fields
 from raftkube.api.deletion import DeleteOptions
+from raftkube.api.metadata import metadata_of
 from raftkube.api.objects import copy_json, items, section
 from raftkube.api.resource import Object
 from raftkube.api.scale import scale_of, validate_scale, with_scale
@@ -172,7 +173,7 @@ async def finalize(call: Call) -> Response:
     """PUT of a Namespace whose spec.finalizers are what is left; the last one removes it."""
     options = write_options(call.params, "UpdateOptions")
     body, warnings = decode_body(call, options)
-    check_name(str(body["metadata"].get("name") or ""), call.info.name)
+    check_name(str(metadata_of(body).get("name") or ""), call.info.name)
     left = items(section(body, "spec"), "finalizers")
 
     def decide(stored: Stored) -> Change | None:
