@@ -93,14 +93,22 @@ async def test_a_lease_outlives_its_leader_and_then_expires(tmp_path: Path) -> N
             async with client.watch(b"held") as watch:
                 leader = await leader_of(client)
                 await members.kill(leader)
-                renewed = await client.lease_keep_alive(lease)
-                assert renewed.renewal == 1
+                assert await renew(client, lease) >= 1
                 left = await client.lease_time_to_live(lease)
                 assert 0 < left.remaining_s <= 2
                 batch = await watch.__anext__()
                 while not batch.events:
                     batch = await watch.__anext__()
                 assert batch.events[0].type == DELETE_EVENT
+
+
+async def renew(client: StoreClient, lease: int) -> int:
+    """A renewal that was cut off may have happened: renew again."""
+    while True:
+        try:
+            return (await client.lease_keep_alive(lease)).renewal
+        except Indefinite:
+            continue
 
 
 async def test_a_mark_asked_of_a_follower_is_as_fresh_as_the_leader(tmp_path: Path) -> None:
