@@ -54,6 +54,9 @@ types: $(VENV)/.dev  ## mypy, strict
 ci-long: $(VENV)/.dev  ## the longer checks of CI
 	@$(BIN)/python -m pytest -m long $(ARGS)
 
+capture: $(VENV)/.dev  ## draw docs/images/demo.svg from a real session
+	@$(BIN)/python scripts/capture.py
+
 clean:  ## remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .import_linter_cache build *.egg-info
 
