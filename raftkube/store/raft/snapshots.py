@@ -88,6 +88,8 @@ class Snapshots:
             remove_unfinished(self._disk)
             names = snapshot_names(self._disk)
             if names:
+                if not len(self._journal):
+                    raise InvariantViolation(f"{names[-1]} exists; the journal, with term and vote, does not")
                 return self._restore(names[-1])
         except OSError as error:
             raise DiskFailed(f"snapshots cannot be read: {error}") from error
@@ -109,8 +111,6 @@ class Snapshots:
         finally:
             reader.close()
         index, term = reader.snapshot
-        if not len(self._journal):
-            raise InvariantViolation(f"{name} exists and the journal, with term and vote, does not")
         if self._journal.first_index > index:
             raise InvariantViolation(f"{name} ends before the log begins ({self._journal.first_index})")
         if self._journal.term_at(index) != term:
