@@ -60,7 +60,7 @@ class Follower(Protocol):
     """Who is told of a resource's changes, synchronously, by the task that applies them."""
 
     def advance(self) -> None:
-        """There are new events, or a newer revision."""
+        """There are new events."""
         ...
 
     def end(self) -> None:
@@ -238,7 +238,7 @@ class WatchCache:
                 more = found.more
                 start = found.kvs[-1].key + b"\x00" if found.kvs else start
             cache.load(map(decode, items), revision)
-        self._advance(revision)
+        self._advance(revision, self._caches)
 
     async def _follow(self) -> None:
         start = self.revision + 1
@@ -248,22 +248,25 @@ class WatchCache:
                 nursery.start_soon(self._marks.serve, watch)
                 try:
                     async for batch in watch:
-                        self._apply(batch.events)
-                        self._advance(batch.revision)
+                        self._advance(batch.revision, self._apply(batch.events))
                 except StoreError as error:
                     failure = error
                 nursery.cancel_scope.cancel()
         raise failure
 
-    def _apply(self, events: tuple[Event, ...]) -> None:
+    def _apply(self, events: tuple[Event, ...]) -> Iterable[ResourceCache]:
+        """The caches that the events changed."""
+        changed: dict[ResourceCache, None] = {}
         for event in events:
             cache = self._by_prefix.get(_resource_prefix(event.kv.key))
             if cache is not None:
                 cache.apply(event)
+                changed[cache] = None
+        return changed
 
-    def _advance(self, revision: int) -> None:
+    def _advance(self, revision: int, changed: Iterable[ResourceCache]) -> None:
         self.revision = max(self.revision, revision)
-        for cache in self._caches:
+        for cache in changed:
             cache.notify()
         self._advanced.set()
         self._advanced = trio.Event()
