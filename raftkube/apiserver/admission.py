@@ -84,11 +84,11 @@ def restrict_node(user: User, verb: str, resource: Resource, subresource: str, o
     if not node:
         return
     if resource.plural == "pods":
-        if section(obj, "spec").get("nodeName") != node:
+        if not user.owns_node(str(section(obj, "spec").get("nodeName") or "")):
             what = f"update {subresource} for" if subresource else verb
             why = f'node "{node}" can only {what} pods with spec.nodeName set to itself'
             raise forbidden("", "pods", name, why)
-    elif resource.plural in ("nodes", "leases") and verb == "create" and name != node:
+    elif resource.plural in ("nodes", "leases") and verb == "create" and not user.owns_node(name):
         why = f'node "{node}" is not allowed to create {resource.plural} of another node'
         raise forbidden(resource.group, resource.plural, name, why)
 

@@ -118,7 +118,7 @@ class Router:
             raise unavailable("this server is starting: it has not read the store yet")
         call = Call(self._parts, request, info, resource, user, params)
         handler = self._handler(call)
-        self._check_node_reads(call)
+        await self._check_node_reads(call)
         with trio.move_on_after(REQUEST_TIMEOUT_S):
             return await handler(call)
         raise timeout(f"the request did not complete within {REQUEST_TIMEOUT_S:g} s: read again what it did")
@@ -146,20 +146,29 @@ class Router:
             raise method_not_supported(resource.group, resource.plural, info.verb)
         return handler
 
-    def _check_node_reads(self, call: Call) -> None:
+    async def _check_node_reads(self, call: Call) -> None:
         """A kubelet reads only the Secrets and ConfigMaps that its pods name (upstream's node authorizer)."""
-        node, info = call.user.node, call.info
-        if not node or call.resource.plural not in ("secrets", "configmaps"):
+        info = call.info
+        if not call.user.node or call.resource.plural not in ("secrets", "configmaps"):
             return
-        pods = self._parts.catalog.find("", "v1", "pods")
-        if info.verb == "get" and info.name and pods is not None:
-            prefix = pods.key_prefix(info.namespace).encode()
-            for stored in self._parts.cache.of(pods).select(prefix):
-                bound = stored.obj["spec"].get("nodeName") == node
-                if bound and refers_to(stored.obj, info.resource, info.name):
-                    return
-        why = f"no relationship found between node '{node}' and this object"
+        if info.verb == "get" and info.name:
+            if self._is_named_by_own_pod(call):
+                return
+            await read.wait_fresh(call)  # the pod may have been bound through another server just now
+            if self._is_named_by_own_pod(call):
+                return
+        why = f"no relationship found between node '{call.user.node}' and this object"
         raise forbidden("", info.resource, info.name, why)
+
+    def _is_named_by_own_pod(self, call: Call) -> bool:
+        pods = self._parts.catalog.find("", "v1", "pods")
+        assert pods is not None
+        info, prefix = call.info, pods.key_prefix(call.info.namespace).encode()
+        return any(
+            call.user.owns_node(str(stored.obj["spec"].get("nodeName") or ""))
+            and refers_to(stored.obj, info.resource, info.name)
+            for stored in self._parts.cache.of(pods).select(prefix)
+        )
 
     async def _other_path(self, request: Request, info: RequestInfo) -> AnyResponse:
         if info.verb not in ("get", "head"):

@@ -8,9 +8,9 @@ Every other identity is refused. The rules of the components follow upstream's b
   writes events and its own Lease.
 * `system:kube-controller-manager` runs all controllers under one identity: it reads and removes anything
   (garbage collection, namespace deletion), writes the workloads, and its own Lease.
-* `system:nodes`, for a node named X: its own Node and node Lease, the pods of the cluster to read (by
-  field selector), the status of pods and their removal (the server checks that they are bound to X),
-  configuration that pods refer to, and events.
+* `system:nodes`, for a node named X (and X-0, X-1, … that its kubelet may simulate): its own Node and node
+  Lease, the pods of the cluster to read, the status of pods and their removal (the server checks that they
+  are bound to X), the ConfigMaps and Secrets that those pods name, and events.
 * Anyone at all, without a certificate too, may read health, version and discovery.
 """
 
@@ -26,6 +26,7 @@ ANONYMOUS: Final = "system:anonymous"
 MASTERS: Final = "system:masters"
 NODES: Final = "system:nodes"
 NODE_USER_PREFIX: Final = "system:node:"
+OWN_NODE: Final = "{node}"
 SCHEDULER: Final = "system:kube-scheduler"
 CONTROLLER_MANAGER: Final = "system:kube-controller-manager"
 
@@ -44,11 +45,17 @@ class User:
             return self.name.removeprefix(NODE_USER_PREFIX)
         return ""
 
+    def owns_node(self, name: str) -> bool:
+        """Whether `name` is this kubelet's node: itself, or NAME-0, NAME-1, … that it simulates."""
+        node = self.node
+        suffix = name.removeprefix(f"{node}-")
+        return bool(node) and (name == node or (suffix != name and suffix.isdecimal()))
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
     """Grants verbs on resources (`pods`, `pods/status`; "*" for all) of groups; names () means any, and
-    "{node}" stands for the node of the user; namespace "" means any."""
+    OWN_NODE stands for the nodes of the user; namespace "" means any."""
 
     verbs: frozenset[str]
     groups: frozenset[str]
@@ -64,8 +71,12 @@ class Rule:
             and _has(self.groups, info.group)
             and _has(self.resources, full)
             and self.namespace in ("", info.namespace)
-            and (not self.names or info.name in [name.replace("{node}", user.node) for name in self.names])
+            and (not self.names or any(_names(name, user, info.name) for name in self.names))
         )
+
+
+def _names(granted: str, user: User, wanted: str) -> bool:
+    return user.owns_node(wanted) if granted == OWN_NODE else granted == wanted
 
 
 def _has(granted: frozenset[str], wanted: str) -> bool:
@@ -124,13 +135,13 @@ RULES: Final[dict[str, tuple[Rule, ...]]] = {
     NODES: (
         _EVENTS,
         _rule(f"{_READ} create", "core", "nodes"),
-        _rule("update patch", "core", "nodes nodes/status", names=("{node}",)),
+        _rule("update patch", "core", "nodes nodes/status", names=(OWN_NODE,)),
         _rule(f"{_READ} delete", "core", "pods"),
         _rule("update patch", "core", "pods/status"),
         _rule(_READ, "core", "services namespaces"),
         _rule("get list watch", "core", "configmaps secrets serviceaccounts"),
         _rule("create", "coordination.k8s.io", "leases", namespace="kube-node-lease"),
-        _rule("get list watch update patch delete", "coordination.k8s.io", "leases", names=("{node}",),
+        _rule("get list watch update patch delete", "coordination.k8s.io", "leases", names=(OWN_NODE,),
               namespace="kube-node-lease"),
     ),
 }  # fmt: skip
