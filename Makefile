@@ -45,7 +45,7 @@ test: $(VENV)/.dev  ## linters, types and tests, in under 10 minutes (ARGS="-k n
 lint: $(VENV)/.dev  ## ruff, flake8-async, import contracts
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/flake8 --select ASYNC --enable-extensions ASYNC --exclude .venv .
+	@$(BIN)/flake8 --select ASYNC --exclude .venv .
 	@$(BIN)/lint-imports --no-cache > $(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; exit 1; }
 
 types: $(VENV)/.dev  ## mypy, strict

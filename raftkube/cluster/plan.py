@@ -82,6 +82,7 @@ def _stores(config: ClusterConfig, state: ClusterState, take_port: TakePort) -> 
         for member in config.members
     }
     initial = ",".join(f"{name}={HOST}:{each['peer']}" for name, each in ports.items())
+    clients = ",".join(f"{name}={HOST}:{each['client']}" for name, each in ports.items())
     pki = state.pki
     extra = (("--testing",) if config.testing else ()) + (
         ("--mutant", config.mutant) if config.mutant else ()
@@ -92,6 +93,7 @@ def _stores(config: ClusterConfig, state: ClusterState, take_port: TakePort) -> 
             "store",
             (
                 "store", "--name", name, "--data-dir", str(state.data_of(name)), "--initial-cluster", initial,
+                "--initial-client-urls", clients,
                 "--listen-client-urls", f"https://{HOST}:{each['client']}",
                 "--listen-peer-urls", f"https://{HOST}:{each['peer']}",
                 "--trusted-ca-file", str(pki / "store-ca.crt"),

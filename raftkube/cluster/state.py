@@ -70,6 +70,13 @@ class ClusterState:
     def data_of(self, component: str) -> Path:
         return self.root / "data" / component
 
+    def make_root(self) -> None:
+        """Make the folder, for its owner only. Raises ConfigError: it cannot be made."""
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"state folder {str(self.root)!r} cannot be made: {error.strerror}") from error
+
     def read_json(self, name: str) -> dict[str, Any]:
         """Raises ConfigError: missing or damaged."""
         try:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 from conftest import Cluster
 
 pytestmark = pytest.mark.e2e
@@ -47,11 +49,7 @@ def test_only_api_servers_are_given_a_store_certificate(cluster: Cluster) -> Non
         command = " ".join(psutil.Process(row["pid"]).cmdline())
         named = "store-client" in command or "store-ca" in command or "store-admin" in command
         assert named == (row["kind"] in ("apiserver", "store")), row["name"]
-    for kubeconfig in (cluster.state / "default" / "kubeconfigs").iterdir():
-        import base64
-
-        import yaml
-
+    for kubeconfig in (cluster.state / "default" / "kubeconfigs").glob("*.kubeconfig"):
         user = yaml.safe_load(kubeconfig.read_text())["users"][0]["user"]
         held = base64.b64decode(user["client-certificate-data"])
         theirs = [path.read_bytes() for path in pki.glob("*store*.crt")]
