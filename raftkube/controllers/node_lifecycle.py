@@ -6,6 +6,7 @@ Keys are names of nodes. Nothing is polled: a node's next look is due when its g
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import structlog
 
@@ -20,7 +21,8 @@ from raftkube.controllers.runtime import Context
 
 log = structlog.get_logger(__name__)
 
-LEASE_NAMESPACE = "kube-node-lease"
+LEASE_NAMESPACE: Final = "kube-node-lease"
+_WEIGH_AGAIN_S: Final = 5.0  # upstream's --node-monitor-period
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +92,8 @@ class NodeLifecycleController:
         left_s = self._grace_left_s(node)
         if left_s > 0:
             self.queue.add_after(key, left_s)
-        else:
-            node = await self._declare_silent(node)
+        elif await self._declare_silent(node):
+            return  # that changed the node: the next round sees it, and the cluster, as they are now
         self._weigh_disruption()
         await self._mark_pods(node)
         await self._taint(node)
@@ -101,15 +103,16 @@ class NodeLifecycleController:
         grace_s = self._times.grace_s if core.has_reported(node) else self._times.startup_grace_s
         return beat.seen_at + grace_s - self._clock.monotonic()
 
-    async def _declare_silent(self, node: Object) -> Object:
+    async def _declare_silent(self, node: Object) -> bool:
+        """Whether its status did not say so before."""
         status = core.silent_status(node, self._clock.wall())
         if status is None:
-            return node
+            return False
         log.warning("node_silent", node=node["metadata"]["name"])
-        changed = await self._nodes.update_status(node | {"status": status})
+        await self._nodes.update_status(node | {"status": status})
         text = f"Node {node['metadata']['name']} status is now: NodeNotReady"
         self._events.normal(node, "NodeNotReady", text)
-        return changed
+        return True
 
     async def _mark_pods(self, node: Object) -> None:
         """Pods of a node that nobody hears of are not ready, whatever their last status says."""
@@ -136,12 +139,19 @@ class NodeLifecycleController:
 
     def _weigh_disruption(self) -> None:
         """When the state of the cluster as a whole changes, every node is judged anew."""
-        now = core.disruption(self._nodes.list())
+        nodes = self._nodes.list()
+        unready = sum(1 for node in nodes if core.ready_status(node) != "True" or self._is_suspect(node))
+        now = core.disruption(unready=unready, total=len(nodes))
         if now != self._disruption:
             log.warning("cluster_disruption", was=self._disruption, now=now)
             self._disruption = now
-            for node in self._nodes.list():
+            for node in nodes:
                 self.queue.add(object_key(node))
+
+    def _is_suspect(self, node: Object) -> bool:
+        """Halfway to being lost. When we are cut off from all nodes, their grace periods end one after
+        another; the first to end must not cost its pods."""
+        return self._clock.monotonic() - self._look(node).seen_at > self._times.grace_s / 2
 
     async def _taint(self, node: Object) -> None:
         taints = core.wanted_taints(node, evict=self._may_evict(node), wall_s=self._clock.wall())
@@ -156,12 +166,13 @@ class NodeLifecycleController:
     def _may_evict(self, node: Object) -> bool:
         """Whether the node may bear its NoExecute taint: one node after another, and nobody new when much
         of the cluster is gone. What it bears already stays, unless all are gone."""
-        if core.eviction_taint(node) is None or self._disruption == core.Disruption.FULL:
+        if core.eviction_taint(node) is None:
             return False
+        if self._disruption != core.Disruption.NONE:
+            self.queue.add_after(object_key(node), _WEIGH_AGAIN_S)
+            return self._disruption == core.Disruption.PARTIAL and core.has_eviction_taint(node)
         if core.has_eviction_taint(node):
             return True
-        if self._disruption == core.Disruption.PARTIAL:
-            return False
         wait_s = self._next_eviction_at - self._clock.monotonic()
         if wait_s > 0:
             self.queue.add_after(object_key(node), wait_s)

@@ -92,6 +92,8 @@ class Cluster:
     nursery: trio.Nursery
     choice: Choice
     deleted_pods: list[str] = field(default_factory=list)
+    active: set[str] = field(default_factory=set)
+    most_active: int = 0
 
     def start(self, name: str = "controller-manager-1") -> Process:
         """One more controller manager."""
@@ -125,13 +127,24 @@ class Cluster:
         """Follow all pods and be their scheduler and kubelet."""
         watch_from = await self.admin.list(PODS)
         for pod in watch_from.items:
+            self._count("ADDED", pod)
             await self._kubelet(pod)
         async with self.admin.watch(PODS, resource_version=watch_from.resource_version) as events:
             async for event in events:
+                self._count(event.type, event.object)
                 if event.type in ("ADDED", "MODIFIED"):
                     await self._kubelet(event.object)
                 elif event.type == "DELETED":
                     self.deleted_pods.append(event.object["metadata"]["name"])
+
+    def _count(self, type: str, pod: Object) -> None:
+        """Live replicas at every revision (they are what events are of)."""
+        uid = pod["metadata"]["uid"]
+        if type == "DELETED" or pod["metadata"].get("deletionTimestamp"):
+            self.active.discard(uid)
+        elif type != "BOOKMARK":
+            self.active.add(uid)
+        self.most_active = max(self.most_active, len(self.active))
 
     async def _kubelet(self, pod: Object) -> None:
         try:

@@ -189,6 +189,7 @@ async def test_another_controller_manager_takes_over_in_the_middle(tmp_path: Pat
         assert {p["spec"]["containers"][0]["image"] for p in await c.objects(PODS)} == {"web:2"}
         assert len(await c.names(PODS)) == 6
         assert len(await c.names(REPLICA_SETS)) == 2
+        assert c.most_active <= 6 + 2, "never more than desired and surge"
 
 
 async def _has_image(c: Cluster, image: str) -> bool:

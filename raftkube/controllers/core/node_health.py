@@ -6,7 +6,7 @@ the node's own clock. Source: k8s.io/kubernetes/pkg/controller/nodelifecycle.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -150,10 +150,9 @@ class Disruption:
     FULL: Final = "full"  # nobody is ready: it is rather us who are cut off
 
 
-def disruption(nodes: Sequence[Object]) -> str:
+def disruption(*, unready: int, total: int) -> str:
     """Source: ComputeZoneState; the cluster is one zone."""
-    unready = sum(1 for node in nodes if ready_status(node) != "True")
-    if unready and unready == len(nodes):
+    if unready and unready == total:
         return Disruption.FULL
-    many = unready > 2 and unready / len(nodes) >= _PARTIAL_SHARE
-    return Disruption.PARTIAL if many and len(nodes) <= _LARGE_CLUSTER else Disruption.NONE
+    many = unready > 2 and unready / total >= _PARTIAL_SHARE
+    return Disruption.PARTIAL if many and total <= _LARGE_CLUSTER else Disruption.NONE
