@@ -19,7 +19,7 @@ from raftkube.apiserver.cache import WatchCache
 from raftkube.apiserver.errors import store_errors
 from raftkube.apiserver.storage import Storage
 from raftkube.apiserver.stored import Stored, decode, encode, has_store_lease
-from raftkube.apiserver.transaction import Check, Guard, Stale, Write, build, raise_failure
+from raftkube.apiserver.transaction import Check, Guard, Stale, Write, build, holds, raise_failure
 from raftkube.errors import LeaseNotFound, StoreError
 from raftkube.wire.store import DeleteRange, KeyValue, Put, Range, TxnResult
 
@@ -72,9 +72,14 @@ class ObjectStore:
 
     async def find(self, key: bytes) -> Stored | None:
         """The newest state of a store key; None if there is none."""
+        found = await self.find_raw(key)
+        return decode(found) if found else None
+
+    async def find_raw(self, key: bytes) -> KeyValue | None:
+        """As `find`, not decoded."""
         with store_errors():
             result = await self._storage.range(Range(key))
-        return decode(result.kvs[0]) if result.kvs else None
+        return result.kvs[0] if result.kvs else None
 
     async def create(
         self, resource: Resource, namespace: str, name: str, propose: Propose, guard: Guard
@@ -98,6 +103,16 @@ class ObjectStore:
     ) -> Changed:
         """Carry out what `decide` makes of the object, again and again until it was decided on the newest
         state; None from it leaves the object alone. Raises ApiError 404, and what `decide` raises."""
+        try:
+            return await self._change(resource, namespace, name, decide, guard)
+        except ApiError as error:
+            if error.code < 500:  # an unknown outcome must stay one
+                await self._refuse_first(guard)
+            raise
+
+    async def _change(
+        self, resource: Resource, namespace: str, name: str, decide: Decide, guard: Guard
+    ) -> Changed:
         key = resource.key(namespace, name).encode()
         stored, fresh = self._cache.of(resource).get(key), False
         while True:
@@ -117,6 +132,13 @@ class ObjectStore:
                     raise not_found(resource.group, resource.plural, name) from stale
                 stored, fresh = decode(stale.current), True
                 await trio.lowlevel.checkpoint()
+
+    async def _refuse_first(self, guard: Guard) -> None:
+        """Before any other refusal: a deposed leader must hear that it is one, whatever else is wrong."""
+        for check in guard.checks:
+            found = await self.find_raw(check.compare.key)
+            if not holds(check.compare, found) and (error := check.refuse(found)) is not None:
+                raise error
 
     async def _carry_out(self, stored: Stored, change: Change | None, guard: Guard) -> Changed:
         if change is None or guard.dry_run:
@@ -191,12 +213,8 @@ class ObjectStore:
                 result = await self._storage.txn(request._replace(success=()))
                 if not result.succeeded:
                     raise_failure(result, checks)
-                raise Stale(await self._raw(stored.key))
+                raise Stale(await self.find_raw(stored.key))
         return result
-
-    async def _raw(self, key: bytes) -> KeyValue | None:
-        found = await self._storage.range(Range(key))
-        return found.kvs[0] if found.kvs else None
 
     async def _lease_for(self, resource: Resource, obj: Object) -> int:
         """The store lease that a new object hangs on; 0 for none."""

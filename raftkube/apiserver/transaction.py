@@ -53,7 +53,7 @@ def raise_failure(result: TxnResult, checks: Sequence[Check]) -> None:
     """Say why a transaction of `build` did not succeed: the ApiError of a check, or Stale."""
     found = [_single(response) for response in result.responses]
     for check, kv in zip(checks, found[1:], strict=True):
-        if not _holds(check.compare, kv):
+        if not holds(check.compare, kv):
             error = check.refuse(kv)
             if error is not None:
                 raise error
@@ -65,7 +65,8 @@ def _single(response: Any) -> KeyValue | None:
     return response.kvs[0] if response.kvs else None
 
 
-def _holds(compare: Compare, kv: KeyValue | None) -> bool:
+def holds(compare: Compare, kv: KeyValue | None) -> bool:
+    """Whether a check's comparison holds for what its key holds."""
     if kv is None:
         return compare.operand == 0
     return compare.operand == (kv.create_revision if compare.target == "create" else kv.mod_revision)

@@ -209,6 +209,10 @@ async def test_binding_is_fenced_and_happens_once(tmp_path: Path) -> None:
         assert (again.code, again.reason) == (409, "Conflict")
         assert 'already assigned to node "node-1"' in again.body["message"]
         assert not fenced(again)
+        # A deposed leader hears that first, whatever else is wrong with its request.
+        assert fenced(await w.client(SCHEDULER, token=1).post(f"{PODS}/p/binding", binding))
+        nobody = binding | {"metadata": {"name": "none"}}
+        assert fenced(await w.client(SCHEDULER, token=1).post(f"{PODS}/none/binding", nobody))
         found = (await w.client().get(f"{PODS}/p")).body
         assert found["spec"]["nodeName"] == "node-1"
         conditions = {item["type"]: item["status"] for item in found["status"]["conditions"]}
