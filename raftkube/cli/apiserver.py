@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--name", default="apiserver", show_default=True, help="This server's name, in logs.")
 @click.option("--bind-address", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option(
-    "--secure-port", default=6443, show_default=True, help="The port; 0: any free one."
-)
+@click.option("--secure-port", default=6443, show_default=True, help="The port; 0: any free one.")
 @click.option("--store-servers", required=True, help="Client addresses of the store: host:port,…")
 @click.option("--store-cafile", help="The store's CA.")
 @click.option("--store-certfile", help="Certificate towards the store.")

@@ -62,7 +62,7 @@ async def serve_http(
         async with trio.open_nursery() as nursery:
             with trio.CancelScope() as accepting:
                 if stop is not None:
-                    nursery.start_soon(_drain_at, stop, server, accepting, nursery.cancel_scope)
+                    nursery.start_soon(_drain_at, stop, server, accepting, nursery.cancel_scope)  # noqa: ASYNC111
                 task_status.started(listener.address)
                 while True:
                     nursery.start_soon(server.connection, await listener.accept())
