@@ -8,6 +8,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input -q
 ARGS ?=
 
+# flake8-async. 114 and 128 do not see task_status handed on to another function; 120 asks for what our rule
+# on `finally` already says; 124 would forbid handlers that need not wait but must be async.
+ASYNC_RULES := ASYNC1,ASYNC2,ASYNC3
+ASYNC_NOT := ASYNC114,ASYNC120,ASYNC124,ASYNC128
+
 # The first interpreter on PATH that is new enough and can make a virtual environment.
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 /usr/bin/python3; do \
 	  $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
@@ -45,7 +50,8 @@ test: $(VENV)/.dev  ## linters, types and tests, in under 10 minutes (ARGS="-k n
 lint: $(VENV)/.dev  ## ruff, flake8-async, import contracts
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/flake8 --select ASYNC --exclude .venv .
+	@$(BIN)/flake8 --select $(ASYNC_RULES) --extend-ignore $(ASYNC_NOT) raftkube chaos bench
+	@$(BIN)/flake8 --select $(ASYNC_RULES) --extend-ignore $(ASYNC_NOT),ASYNC100,ASYNC102,ASYNC110 tests scripts
 	@$(BIN)/lint-imports --no-cache > $(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; exit 1; }
 
 types: $(VENV)/.dev  ## mypy, strict

@@ -11,11 +11,11 @@ import importlib
 import pkgutil
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 import click
 
-from raftkube.errors import ConfigError, RaftkubeError
+from raftkube.errors import ConfigError, DiskFailed, InvariantViolation, RaftkubeError
 from raftkube.version import KUBERNETES_VERSION, VERSION
 
 
@@ -76,10 +76,14 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return 130 if group.subgroup(KeyboardInterrupt) else _explain(group)
 
 
+# 3: damage or a failed disk. Nothing may start the process again by itself: a person looks first.
+_EXIT_CODES: Final = ((ConfigError, 2), (DiskFailed, 3), (InvariantViolation, 3), (RaftkubeError, 1))
+
+
 def _explain(error: BaseException) -> int:
     """A sentence for what went wrong; several at once (trio's nurseries) come down to the first."""
     causes = list(_leaves(error))
-    for kind, exit_code in ((ConfigError, 2), (RaftkubeError, 1)):
+    for kind, exit_code in _EXIT_CODES:
         for cause in causes:
             if isinstance(cause, kind):
                 return _say(str(cause), exit_code)

@@ -215,7 +215,7 @@ class _Elector:
                 nursery.cancel_scope.cancel()
         finally:
             if not self._ended_because:
-                await self._release()
+                await self._release()  # noqa: ASYNC102  # bounded and shielded there
         if self._ended_because:
             raise LeadershipEnded(f"leadership of {self._namespace}/{self._name}: {self._ended_because}")
 

@@ -85,7 +85,7 @@ class WatchStream:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._stack.__aexit__(kind, error, trace)
+        await self._stack.__aexit__(kind, error, trace)  # noqa: ASYNC102  # it only closes what was opened
 
     def __aiter__(self) -> WatchStream:
         return self

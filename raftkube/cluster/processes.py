@@ -27,6 +27,8 @@ _BACKOFF_FIRST_S: Final = 0.25
 _BACKOFF_MAX_S: Final = 30.0
 _STABLE_S: Final = 30.0  # alive for so long: the next backoff starts anew
 _STOP_GRACE_S: Final = 10.0
+# A store member with a failed or damaged disk ends with this; nothing restarts it by itself.
+EXIT_FAILED: Final = 3
 
 
 @dataclass(slots=True)
@@ -34,7 +36,7 @@ class Managed:
     """One component and what is known of its process."""
 
     component: Component
-    phase: str = "stopped"  # starting, running, paused, stopped, killed, backoff
+    phase: str = "stopped"  # starting, running, paused, stopped, killed, backoff, failed
     process: trio.Process | None = None
     started_s: float = 0.0
     restarts: int = 0
@@ -150,7 +152,11 @@ class Processes:
             while not managed.wanted:
                 await managed.changed.wait()
             await self._run_once(managed)
-            if managed.phase in ("stopped", "killed"):  # asked for
+            if managed.phase in ("stopped", "killed", "starting"):  # asked for, or already asked back
+                continue
+            if managed.last_exit == EXIT_FAILED:
+                managed.wanted, managed.phase = False, "failed"
+                log.error("component_failed", component=managed.component.name, log=self._log_path(managed))
                 continue
             managed.phase = "backoff"
             managed.restarts += 1
@@ -166,6 +172,9 @@ class Processes:
             with trio.move_on_after(managed.backoff_s):
                 await changed.wait()
             managed.backoff_s = min(managed.backoff_s * 2, _BACKOFF_MAX_S)
+
+    def _log_path(self, managed: Managed) -> str:
+        return str(self._state.log_of(managed.component.name))
 
     async def _run_once(self, managed: Managed) -> None:
         log_path = self._state.log_of(managed.component.name)
