@@ -58,11 +58,12 @@ async def serve_http(
     flight are answered within `limits.drain_timeout_s`.
     """
     server = _Server(handler, limits, clock)
+    accepting = trio.CancelScope()
     try:
         async with trio.open_nursery() as nursery:
-            with trio.CancelScope() as accepting:
+            with accepting:
                 if stop is not None:
-                    nursery.start_soon(_drain_at, stop, server, accepting, nursery.cancel_scope)  # noqa: ASYNC111
+                    nursery.start_soon(_drain_at, stop, server, accepting, nursery.cancel_scope)
                 task_status.started(listener.address)
                 while True:
                     nursery.start_soon(server.connection, await listener.accept())
