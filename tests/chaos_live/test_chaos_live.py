@@ -1,0 +1,112 @@
+"""The live harness on real processes: a sound store passes, a store with a planted bug does not."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+STORE = """
+apiVersion: raftkube.dev/v1alpha1
+kind: Cluster
+spec:
+  testing: true
+  store: {replicas: 3}
+"""
+
+
+def run_live(out: Path, *arguments: str, config: str | None = STORE) -> tuple[int, dict[str, Any], str]:
+    """Exit code, report.json and what was said."""
+    command = [sys.executable, "-m", "chaos", "live", "--out", str(out), *arguments]
+    if config is not None:
+        out.mkdir(parents=True)
+        (out / "cluster.yaml").write_text(config)
+        command += ["--config", str(out / "cluster.yaml")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400, check=False)
+    report = out / "report.json"
+    return done.returncode, json.loads(report.read_text()) if report.exists() else {}, done.stderr
+
+
+@pytest.mark.e2e
+def test_kills_lose_nothing(tmp_path: Path) -> None:
+    faults = "kill-store-leader,kill-store-follower"
+    code, report, said = run_live(tmp_path / "run", "--faults", faults, "--duration", "14", "--seed", "3")
+    assert code == 0, said
+    assert report["faults_effective"] >= 2
+    assert report["checked"]["operations"] >= 1_000
+    assert {row["violations"] for row in report["invariants"]} == {0}
+    again = subprocess.run(
+        [sys.executable, "-m", "chaos", "check", str(tmp_path / "run" / "history.jsonl")],
+        cwd=ROOT,
+        check=False,
+    )
+    assert again.returncode == 0
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert 'Verdict: <span class="valid">valid</span>' in page
+    assert 'class="fault"' in page
+
+
+@pytest.mark.e2e
+def test_a_mutant_is_caught_and_the_lost_write_named(tmp_path: Path) -> None:
+    code, report, said = run_live(
+        tmp_path / "run", "--faults", "kill-store-leader", "--duration", "12", "--seed", "1",
+        "--mutant", "ack-before-replicate",
+    )  # fmt: skip
+    assert code == 1, said
+    assert any(violation["invariant"] == "S2" for violation in report["violations"])
+    assert "lost write: " in said
+    assert "again: python -m chaos live" in said
+    assert "--seed 1" in said
+
+
+@pytest.mark.e2e
+def test_a_run_that_is_too_slow_is_unknown(tmp_path: Path) -> None:
+    code, report, said = run_live(
+        tmp_path / "run", "--faults", "kill-store-follower", "--duration", "6", "--min-rate", "1000000"
+    )
+    assert code == 2, said
+    assert report["verdict"] == "unknown"
+    assert "below --min-rate" in said
+
+
+def test_a_mutant_needs_a_cluster_file_for_testing(tmp_path: Path) -> None:
+    config = STORE.replace("testing: true", "testing: false")
+    code, report, said = run_live(tmp_path / "run", "--mutant", "ack-before-replicate", config=config)
+    assert (code, report) == (2, {})
+    assert "is refused: the cluster file must say spec.testing: true" in said
+
+
+def test_an_unknown_mutant_is_refused(tmp_path: Path) -> None:
+    code, _, said = run_live(tmp_path / "run", "--mutant", "no-such-bug")
+    assert code == 2
+    assert "no-such-bug" in said
+    assert "ack-before-replicate" in said
+
+
+@pytest.mark.long
+def test_the_whole_control_plane_survives_a_minute_of_kills(tmp_path: Path) -> None:
+    seed = os.environ.get("CHAOS_SEED", "20")
+    code, report, said = run_live(
+        tmp_path / "run", "--faults", "kill", "--duration", "60", "--seed", seed, config=None
+    )
+    assert code == 0, said
+    assert report["faults_effective"] >= 5
+    assert report["checked"]["operations"] >= 5_000
+    assert len({fault["name"] for fault in report["faults"] if fault["effect"]}) == 5
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_the_mutant_is_caught_in_every_seed(tmp_path: Path, seed: int) -> None:
+    code, _, said = run_live(
+        tmp_path / "run", "--faults", "kill", "--duration", "60", "--seed", str(seed),
+        "--mutant", "ack-before-replicate", config=None,
+    )  # fmt: skip
+    assert code == 1, said
+    assert "lost write: " in said
