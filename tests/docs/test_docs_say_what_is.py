@@ -275,6 +275,14 @@ def test_annotations_and_headers_are_those_of_the_code() -> None:
             assert word in sources, f"{name}: {word}"
 
 
+def test_the_fixtures_are_those_of_the_plugin() -> None:
+    from raftkube.testing import pytest_plugin
+
+    named = {word for name in PAGES for word in re.findall(r"\braftkube_[a-z]+\b", page(name).text)}
+    assert named
+    assert all(hasattr(pytest_plugin, word) for word in named)
+
+
 def test_the_kubernetes_version_on_the_pages_is_the_one_served() -> None:
     from raftkube.version import KUBERNETES_VERSION
 
