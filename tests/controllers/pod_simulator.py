@@ -98,14 +98,15 @@ class World:
         new["metadata"]["generation"] = old["metadata"]["generation"] + (new["spec"] != old["spec"])
         self.sets[rs["metadata"]["name"]] = new
 
-    def replica_set_round(self, rs: Object) -> None:
+    def replica_set_round(self, rs: Object, deletes_max: int = 1_000) -> None:
+        """deletes_max: so many deletes succeed, the others are refused this time."""
         planned = replica_set.plan(replica_set.Observed(rs, self.pods_of(rs)), now=self.now)
         for _ in range(planned.create):
             self.made += 1
             pod = replica_set.new_pod(rs, f"pod-{self.made}")
             pod["metadata"] |= {"uid": f"pod-{self.made}", "creationTimestamp": rfc3339(self.now)}
             self.pods[pod["metadata"]["name"]] = pod
-        for pod in planned.delete:
+        for pod in planned.delete[:deletes_max]:
             del self.pods[pod["metadata"]["name"]]
         rs["status"] = replica_set.next_status(rs, planned, "", now=self.now)
 

@@ -6,12 +6,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pod_simulator import World, make_deployment
 
 from raftkube.controllers.core import deployment_status, rollout
 from raftkube.controllers.core.conditions import find_condition
+from raftkube.rng import Rng, seeded_rng
 
 BOUNDS = st.one_of(st.integers(0, 4), st.sampled_from(["0%", "10%", "25%", "50%", "100%"]))
 
@@ -45,26 +46,44 @@ def take_turn(world: World, choice: int) -> None:
         world.make_ready(unready[choice - 1 - len(sets)])
 
 
-@settings(deadline=None, max_examples=200)
+def take_lagging_turn(world: World, rng: Rng, lag: list[float]) -> None:
+    """One actor acts; each ReplicaSet's rounds, the Deployment's and the kubelets' come at rates of their
+    own, so that some lag far behind others."""
+    actors: list[tuple[float, Any, Any]] = [(lag[0], world.deployment_round, ())]
+    for number, rs in enumerate(world.sets.values()):
+        actors.append((lag[1 + number % 3], world.replica_set_round, (rs, rng.choice([0, 1, 1_000]))))
+    if unready := world.unready():
+        actors.append((lag[4], world.make_ready, (rng.choice(unready),)))
+    ((_, act, arguments),) = rng.choices(actors, [rate for rate, _, _ in actors])
+    act(*arguments)
+
+
+@settings(deadline=None, max_examples=150)
 @given(
     replicas=st.integers(1, 8),
     surge=BOUNDS,
     unavailable=BOUNDS,
-    images=st.lists(st.sampled_from(["web:0", "web:1", "web:2"]), min_size=1, max_size=4),
-    turns=st.lists(st.integers(0, 30), max_size=120),
+    lag=st.lists(st.sampled_from([0.02, 0.2, 1.0]), min_size=5, max_size=5),
+    seed=st.integers(0, 10_000),
 )
+# Each of these fails when one of the rules in `rollout` is left out: the wanted among the available, what a
+# ReplicaSet still has, and waiting for the last resize where it shrinks and where it grows.
+@example(replicas=4, surge="25%", unavailable="25%", lag=[1.0, 0.02, 0.02, 1.0, 1.0], seed=3968)
+@example(replicas=3, surge="25%", unavailable=0, lag=[0.2, 0.02, 0.2, 0.2, 0.2], seed=6219)
+@example(replicas=4, surge=2, unavailable=1, lag=[1.0, 1.0, 0.2, 1.0, 1.0], seed=4586)
+@example(replicas=2, surge=1, unavailable=1, lag=[0.2, 1.0, 0.02, 1.0, 0.2], seed=4824)
 def test_a_rollout_keeps_its_bounds_and_converges(
-    replicas: int, surge: Any, unavailable: Any, images: list[str], turns: list[int]
+    replicas: int, surge: Any, unavailable: Any, lag: list[float], seed: int
 ) -> None:
-    world = World(make_deployment(replicas, strategy=strategy(surge, unavailable)))
+    world, rng = World(make_deployment(replicas, strategy=strategy(surge, unavailable))), seeded_rng(seed)
     world.settle()
     pods_max = rollout.max_replicas(world.deployment)
     ready_min = replicas - rollout.max_unavailable(world.deployment)
-    for number, turn in enumerate(turns):
-        if number % 30 == 0 and images:
-            world.set_image(images.pop())
+    for number in range(120):
+        if number % 40 == 0:
+            world.set_image(f"web:{1 + rng.randrange(3)}")
         world.now += 1
-        take_turn(world, turn)
+        take_lagging_turn(world, rng, lag)
         assert len(world.pods) <= pods_max
         assert world.ready_count() >= ready_min
     world.settle()

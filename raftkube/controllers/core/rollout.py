@@ -1,8 +1,8 @@
 """The arithmetic of a rollout: how large each ReplicaSet of a Deployment may be next.
 
 Both bounds hold for pods, not only for sizes, at every moment: a ReplicaSet takes up the larger of what it
-wants and what it has, none grows before the shrinking of others has been carried out, and only those count
-as available that are both wanted and reported. (Upstream trusts sizes where it grows and statuses where it
+wants and what it has, the next step waits until the last resize has been observed, and only pods count as
+available that are both wanted and reported. (Upstream trusts sizes where it grows and statuses where it
 shrinks, and overshoots while its ReplicaSet controller lags.)
 Source: k8s.io/kubernetes/pkg/controller/deployment/{rolling,sync}.go and util/deployment_util.go.
 """
@@ -116,8 +116,13 @@ def _available(rs: Object) -> int:
 
 def old_sizes(deployment: Object, new: Object, old: Sequence[Object]) -> Sizes:
     """New sizes of old ReplicaSets that shrink: first pods that never became available, then others as far
-    as enough stay available. Source: reconcileOldReplicaSets."""
+    as enough stay available. Source: reconcileOldReplicaSets.
+
+    None while a status is older than the last resize: it may count pods that are gone since.
+    """
     old = active(old)
+    if not all(map(is_settled, [*old, new])):
+        return []
     available_min = replicas_of(deployment) - max_unavailable(deployment)
     new_unavailable = replicas_of(new) - _available(new)
     removable = wanted([*old, new]) - available_min - new_unavailable
