@@ -14,7 +14,6 @@ import structlog
 import trio
 
 from raftkube.api.status import ApiError
-from raftkube.client.events import EventRecorder
 from raftkube.client.health import HealthSettings, serve_health
 from raftkube.client.kubeconfig import ClusterAccess
 from raftkube.client.leader_election import ElectionSettings, run_elected
@@ -128,8 +127,7 @@ async def run_with(
     async def control(token: FencingToken | None) -> None:
         metrics.leading.set(1)
         fenced = client if token is None else client.fenced(token)
-        events = EventRecorder(fenced, "controller-manager", clock=clock, rng=rng)
-        await run_controllers(Context(fenced, events, clock, rng, metrics), config.choice)
+        await run_controllers(Context(fenced, clock, rng, metrics), config.choice)
 
     if config.election is None:
         await control(None)
@@ -144,7 +142,7 @@ async def run_controllers(context: Context, choice: Choice) -> None:
     served = await _discover(context.client)
     controllers = [make(context) for name, make in _makers(choice, served).items() if name in choice.enabled]
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(context.events.run)
+        nursery.start_soon(context.run_recorders)
         await nursery.start(context.run_caches)
         for controller in controllers:
             if isinstance(controller, GarbageCollector | PodGarbageCollector):

@@ -34,7 +34,7 @@ class DeploymentController:
     def __init__(self, context: Context) -> None:
         self.queue: WorkQueue[str] = WorkQueue(context.clock)
         self._clock = context.clock
-        self._events = context.events
+        self._events = context.recorder(self.name)
         self._deployments = context.tracked(DEPLOYMENTS)
         self._sets = context.tracked(REPLICA_SETS)
         self._pods = context.tracked(PODS)

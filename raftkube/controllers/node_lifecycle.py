@@ -43,7 +43,7 @@ class NodeLifecycleController:
     def __init__(self, context: Context, times: NodeTimes) -> None:
         self.queue: WorkQueue[str] = WorkQueue(context.clock)
         self._clock = context.clock
-        self._events = context.events
+        self._events = context.recorder("node-controller")
         self._times = times
         self._beats: dict[str, core.Heartbeat] = {}
         self._next_eviction_at = float("-inf")

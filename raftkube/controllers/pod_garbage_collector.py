@@ -57,6 +57,6 @@ class PodGarbageCollector:
         if not is_finished(pod):
             message = "PodGC: node no longer exists"
             now = self._clock.wall()
-            await mark_disrupted(self._pods, pod, "DeletionByPodGC", message, now=now, failed=True)
-        await self._pods.delete(pod, unchanged=False, grace_period_s=0)
+            pod = await mark_disrupted(self._pods, pod, "DeletionByPodGC", message, now=now, failed=True)
+        await self._pods.delete(pod, grace_period_s=0)
         log.info("pod_of_vanished_node_deleted", pod=key, node=node)

@@ -46,7 +46,7 @@ class ReplicaSetController:
         self.queue: WorkQueue[str] = WorkQueue(context.clock)
         self._clock = context.clock
         self._rng = context.rng
-        self._events = context.events
+        self._events = context.recorder(self.name)
         self._sets = context.tracked(REPLICA_SETS)
         self._pods = context.tracked(PODS)
         self._sets.on_change(self._set_changed)

@@ -47,11 +47,23 @@ class Context:
     """What controllers are made of. `client` carries the fencing token."""
 
     client: RestClient
-    events: EventRecorder
     clock: Clock
     rng: Rng
     metrics: ControllerMetrics
     _tracked: dict[Endpoint, Tracked] = field(default_factory=dict)
+    _recorders: list[EventRecorder] = field(default_factory=list)
+
+    def recorder(self, component: str) -> EventRecorder:
+        """A recorder whose events are from `component`; it writes once `run_recorders` runs."""
+        made = EventRecorder(self.client, component, clock=self.clock, rng=self.rng)
+        self._recorders.append(made)
+        return made
+
+    async def run_recorders(self) -> None:
+        """Write events until cancelled."""
+        async with trio.open_nursery() as nursery:
+            for recorder in self._recorders:
+                nursery.start_soon(recorder.run)
 
     def tracked(self, endpoint: Endpoint) -> Tracked:
         """The one cache of this resource, shared by all controllers; it fills once `run_caches` runs."""

@@ -27,7 +27,7 @@ class TaintEvictionController:
     def __init__(self, context: Context) -> None:
         self.queue: WorkQueue[str] = WorkQueue(context.clock)
         self._clock = context.clock
-        self._events = context.events
+        self._events = context.recorder(self.name)
         self._nodes = context.tracked(NODES)
         self._pods = context.tracked(PODS)
         self._since: dict[str, float] = {}  # node → when its taints without timeAdded were first seen
@@ -72,19 +72,21 @@ class TaintEvictionController:
     async def _evict(self, pod: Object) -> None:
         self._events.normal(pod, "TaintManagerEviction", f"Marking for deletion Pod {object_key(pod)}")
         message = "Taint manager: deleting due to NoExecute taint"
-        await mark_disrupted(self._pods, pod, "DeletionByTaintManager", message, now=self._clock.wall())
-        await self._pods.delete(pod, unchanged=False)
+        marked = await mark_disrupted(
+            self._pods, pod, "DeletionByTaintManager", message, now=self._clock.wall()
+        )
+        await self._pods.delete(marked)
         log.info("pod_evicted", pod=object_key(pod), node=pod["spec"]["nodeName"])
 
 
 async def mark_disrupted(
     tracked: Tracked, pod: Object, reason: str, message: str, *, now: float, failed: bool = False
-) -> None:
-    """Say in the pod's status that it ends for no fault of its own. failed: it never ran to an end, and
-    nobody will tell."""
+) -> Object:
+    """Say in the pod's status that it ends for no fault of its own; the pod as it is then. failed: it never
+    ran to an end, and nobody will tell."""
     condition = make_condition("DisruptionTarget", "True", reason, message, now=now)
     status = with_condition(section(pod, "status"), condition)
     patch: Object = {"conditions": items(status, "conditions")} | ({"phase": "Failed"} if failed else {})
     metadata = pod["metadata"]
     identity = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
-    await tracked.patch(pod, {"metadata": identity, "status": patch}, subresource="status")
+    return await tracked.patch(pod, {"metadata": identity, "status": patch}, subresource="status")

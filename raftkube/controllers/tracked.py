@@ -98,14 +98,11 @@ class Tracked:
         self,
         obj: Object,
         *,
-        unchanged: bool = True,
         propagation: str = "",
         grace_period_s: int | None = None,
     ) -> None:
-        """Delete exactly this object (by uid); that it is gone already is fine.
-
-        unchanged: only if it still is in the state that the decision was made on; else 409.
-        """
+        """Delete exactly this object, if it still is in the state that the decision was made on (else 409);
+        that it is gone already is fine."""
         metadata = obj["metadata"]
         try:
             answer = await self.client.delete(
@@ -113,7 +110,7 @@ class Tracked:
                 metadata["name"],
                 str(metadata.get("namespace") or ""),
                 uid=metadata["uid"],
-                resource_version=metadata["resourceVersion"] if unchanged else "",
+                resource_version=metadata["resourceVersion"],
                 propagation=propagation,
                 grace_period_s=grace_period_s,
             )

@@ -11,7 +11,6 @@ from controlled_world import Cluster, cluster, deployment, rolled_out, until
 
 from raftkube.client.endpoints import DEPLOYMENTS, PODS, REPLICA_SETS
 from raftkube.client.errors import IndefiniteApiError
-from raftkube.client.events import EventRecorder
 from raftkube.client.rest import RestClient
 from raftkube.clock import SystemClock
 from raftkube.controllers.controller_manager import Choice, run_controllers
@@ -53,9 +52,8 @@ async def run_until_dead(c: Cluster, *, dies_after: int = 0, loses_every: int = 
     client.dies_after, client.loses_every = dies_after, loses_every
     client.scope = trio.CancelScope()
     clock, rng = SystemClock(), seeded_rng(f"controllers {dies_after}")
-    events = EventRecorder(client, "controller-manager", clock=clock, rng=rng)
     with client.scope:
-        await run_controllers(Context(client, events, clock, rng, ControllerMetrics()), Choice())
+        await run_controllers(Context(client, clock, rng, ControllerMetrics()), Choice())
 
 
 async def assert_right(c: Cluster, image: str, replicas: int) -> None:
