@@ -12,6 +12,7 @@ import pytest
 from raftkube.errors import InvariantViolation
 from raftkube.store.core import StateMachine
 from raftkube.store.core import snapshot as snapshot_module
+from raftkube.store.server.machine import StoreMachine
 from raftkube.types import Revision
 from raftkube.wire import store as w
 
@@ -168,3 +169,32 @@ def test_the_hash_does_not_depend_on_the_hash_seed_of_the_process(seed: str) -> 
         check=True,
     )
     assert done.stdout.split() == [str(small().state_hash()), str(large().state_hash())]
+
+
+def deleted_at_once() -> StateMachine:
+    """Large values and many keys, each deleted in one revision, at and above the compact revision."""
+    machine = StateMachine()
+    for number in range(40):
+        machine.apply(w.Put(b"/large/%d" % number, b"x" * 100_000))
+    for number in range(4_000):
+        machine.apply(w.Put(b"/many/%d" % number + b"k" * 400, b""))
+    machine.apply(w.DeleteRange(b"/large/", b"/large0"))
+    machine.apply(w.Compact(machine.revision))
+    for _ in range(3):
+        machine.apply(w.Put(b"/long/" + b"k" * 30_000, b""))
+    machine.apply(w.DeleteRange(b"/many/", b"/many0"))
+    return machine
+
+
+def test_a_revision_that_changed_much_leaves_in_small_chunks() -> None:
+    """A chunk beyond what snapshot files take could be written and never read back."""
+    machine = StoreMachine()
+    machine.core = deleted_at_once()
+    chunks = list(machine.snapshot())
+    assert sum(map(len, chunks)) > 4_000_000
+    assert max(map(len, chunks)) <= 1024 * 1024
+    restored = StateMachine.restore(iter(chunks))
+    assert restored.state_hash() == machine.core.state_hash()
+    edge = machine.core.compact_revision
+    seen = restored.events_between(Revision(edge - 1), b"/", b"\x00", 10_000)
+    assert seen == machine.core.events_between(Revision(edge - 1), b"/", b"\x00", 10_000)

@@ -18,11 +18,11 @@ all payloads before the end; it covers what can be read, and nothing that waits 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgpack
 
@@ -45,6 +45,7 @@ _SECTION_ITEMS: Final = 1_024
 _VERSION_OVERHEAD_BYTES: Final = 48
 
 Section = tuple[int, bytes]
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
@@ -123,13 +124,14 @@ def _sections(pin: Pin, keyspace: Keyspace, history: EventHistory) -> Iterator[S
     yield HEADER, _pack([FORMAT, pin.revision, pin.compact_revision])
     for batch in _batches(pin.leases):
         yield LEASES, _pack(batch)
-    for events in _batches(pin.edge):
+    for events in _batches_by_size(pin.edge, _event_bytes):
         yield EDGE, _pack(events)
     yield from _key_sections(pin, keyspace)
     first = max(history.first, pin.compact_revision + 1)
-    for begin in range(first, pin.revision + 1, _SECTION_ITEMS):
-        revisions = range(begin, min(begin + _SECTION_ITEMS, pin.revision + 1))
-        yield HISTORY, _pack([[event.kv.key for event in history.at(revision)] for revision in revisions])
+    revisions = range(first, pin.revision + 1)
+    changes = ([event.kv.key for event in history.at(revision)] for revision in revisions)
+    for batch in _batches_by_size(changes, lambda keys: sum(map(len, keys))):
+        yield HISTORY, _pack(batch)
 
 
 def _key_sections(pin: Pin, keyspace: Keyspace) -> Iterator[Section]:
@@ -163,6 +165,25 @@ def _batches(items: Iterable[Any]) -> Iterator[list[Any]]:
     remaining = iter(items)
     while batch := list(islice(remaining, _SECTION_ITEMS)):
         yield batch
+
+
+def _batches_by_size(items: Iterable[_Item], size_of: Callable[[_Item], int]) -> Iterator[list[_Item]]:
+    """Few items are large, yet one revision may have changed a great deal: that one stands alone."""
+    batch: list[_Item] = []
+    batch_bytes = 0
+    for item in items:
+        batch.append(item)
+        batch_bytes += size_of(item)
+        if len(batch) == _SECTION_ITEMS or batch_bytes >= SECTION_BYTES:
+            yield batch
+            batch, batch_bytes = [], 0
+    if batch:
+        yield batch
+
+
+def _event_bytes(event: Event) -> int:
+    prev_bytes = 0 if event.prev_kv is None else len(event.prev_kv.value)
+    return len(event.kv.key) + len(event.kv.value) + prev_bytes
 
 
 def _verified_sections(chunks: Iterable[bytes]) -> Iterator[tuple[int, Any]]:

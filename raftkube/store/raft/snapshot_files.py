@@ -63,7 +63,9 @@ class SnapshotWriter:
         self._file.append(_MAGIC + _PART.pack(len(header), zlib.crc32(header)) + header)
 
     def write(self, chunk: bytes) -> None:
-        """Append one chunk of the state."""
+        """Append one chunk of the state. Raises InvariantViolation: longer than any reader would take."""
+        if len(chunk) > _CHUNK_BYTES_MAX:
+            raise InvariantViolation(f"the state machine made a chunk of {len(chunk)} bytes")
         if chunk:
             crc = zlib.crc32(chunk)
             self._crc = zlib.crc32(crc.to_bytes(4, "little"), self._crc)

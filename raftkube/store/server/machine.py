@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
 from raftkube.errors import StoreError
 from raftkube.store.core import StateMachine
@@ -11,6 +11,7 @@ from raftkube.types import LogIndex
 from raftkube.wire.frames import unpack
 from raftkube.wire.store import LeaseResult, Result, TxnResult, op_from_wire
 
+_CHUNK_BYTES: Final = 1024 * 1024
 Revisions = list[tuple[Any, tuple[Any, ...]]]
 
 
@@ -61,10 +62,17 @@ class StoreMachine:
         return result
 
     def snapshot(self) -> Iterator[bytes]:
-        """The state of this moment, in chunks."""
-        return self.core.snapshot()
+        """The state of this moment, in chunks of at most 1 MiB."""
+        return _cut(self.core.snapshot())
 
     def restore(self, chunks: Iterator[bytes]) -> None:
         """Replace the state by a snapshot's. Raises InvariantViolation on damage."""
         self.core = StateMachine.restore(chunks)
         self._on_restore()
+
+
+def _cut(sections: Iterator[bytes]) -> Iterator[bytes]:
+    """A section is as large as the largest revision; readers of snapshots rely on a bound of chunks."""
+    for section in sections:
+        for begin in range(0, len(section), _CHUNK_BYTES):
+            yield section[begin : begin + _CHUNK_BYTES]
