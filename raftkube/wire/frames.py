@@ -30,10 +30,11 @@ def pack(message: Any) -> bytes:
 
 
 def unpack(body: bytes | memoryview) -> Any:
-    """The message of `body`. Raises FrameError: not msgpack, or nested too deeply."""
+    """The message of `body`. Raises FrameError: not msgpack, nested too deeply, or a map with keys that
+    cannot be keys."""
     try:
         return msgpack.unpackb(body, raw=False, strict_map_key=False, use_list=True)
-    except (ValueError, msgpack.exceptions.UnpackException, RecursionError) as error:
+    except (ValueError, TypeError, msgpack.exceptions.UnpackException, RecursionError) as error:
         raise FrameError(f"not a msgpack message: {type(error).__name__}") from error
 
 

@@ -98,7 +98,13 @@ def test_frame_lengths_out_of_bounds_are_refused(length: bytes) -> None:
         list(frames.FrameReader(frame_bytes_max=100).feed(length + b"x"))
 
 
-@pytest.mark.parametrize("body", [b"\xc1", b"\x92\x01", b"\x01\x01", b"\xdd\xff\xff\xff\xff", b"\x91" * 2000])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\xc1", b"\x92\x01", b"\x01\x01", b"\xdd\xff\xff\xff\xff", b"\x91" * 2000,
+        b"\x81\x90\x01", b"\x81\x80\x01",  # an array and a map as keys of a map
+    ],
+)  # fmt: skip
 def test_bodies_that_are_not_msgpack_are_refused(body: bytes) -> None:
     with pytest.raises(frames.FrameError):
         frames.unpack(body)
