@@ -425,6 +425,23 @@ async def test_a_snapshot_that_skips_history_ends_watchers_that_need_it() -> Non
     await in_world(body)
 
 
+async def test_a_mark_asked_of_a_watcher_that_waits_survives_a_snapshot() -> None:
+    async def body(world: World) -> None:
+        ahead = StateMachine()
+        for _ in range(5):
+            ahead.apply(Put(b"k", b"v"))
+        sink = FakeSink(world.hub)
+        watcher = world.watch(sink, Selector(b"idle", b""), start=4)
+        await trio.testing.wait_all_tasks_blocked()
+        world.hub.mark(watcher)
+        assert sink.frames == []
+        world.machine.restore(iter(list(ahead.snapshot())))
+        await trio.testing.wait_all_tasks_blocked()
+        assert sink.deliveries(watcher.request.watch_id)[-1] == (6, [])
+
+    await in_world(body)
+
+
 @given(st.lists(st.tuples(st.binary(min_size=1, max_size=3), st.binary(max_size=3)), max_size=12), st.data())
 def test_the_router_finds_the_groups_that_a_scan_finds(ranges: list[Any], data: Any) -> None:
     router, groups = Router(), []

@@ -202,9 +202,9 @@ class Hub:
         self.revision = revision
         waiting, self._future = self._future, []
         for watcher, after in [*restarted, *((entry[2], entry[0] - 1) for entry in waiting)]:
-            watcher.mark_wanted = watcher.subscription is not None and (
-                watcher.request.watch_id in watcher.subscription.marks
-            )
+            subscription = watcher.subscription
+            if subscription is not None and watcher.request.watch_id in subscription.marks:
+                watcher.mark_wanted = True
             self.leave(watcher)
             watcher.restart(watcher, after)
 
