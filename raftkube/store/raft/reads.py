@@ -13,6 +13,7 @@ import heapq
 from typing import Any, Final, NamedTuple
 
 from raftkube.errors import NoLeader
+from raftkube.rng import Rng
 from raftkube.store.raft import messages as msg
 from raftkube.store.raft.outlet import Outlet
 from raftkube.store.raft.waiting import Waiter
@@ -40,7 +41,7 @@ class _Local(NamedTuple):
 class Reads:
     """The reads of one member. `step` after each tick moves them on."""
 
-    def __init__(self, others: list[str], outlet: Outlet, timeout_s: float) -> None:
+    def __init__(self, others: list[str], outlet: Outlet, timeout_s: float, rng: Rng) -> None:
         self._others, self._outlet, self._timeout_s = others, outlet, timeout_s
         self._majority = (len(others) + 1) // 2 + 1
         self._new: list[_Local] = []  # arrived since the last round or request began
@@ -48,7 +49,8 @@ class Reads:
         self._remote_new: list[tuple[str, int]] = []
         self._remote_asked: list[tuple[str, int]] = []
         self._applying: list[tuple[int, int, _Local]] = []
-        self._round, self._round_term, self._round_index = 0, -1, 0
+        # Numbers begin anywhere: an answer to what this member asked before a restart must match none.
+        self._round, self._round_term, self._round_index = rng.getrandbits(48), -1, 0
         self._acks: set[str] = set()
         self._sent_at: float | None = None
         self._mode: tuple[bool, int, str | None] | None = None

@@ -64,7 +64,7 @@ class Replica:
         self._world = World(rng)
         self._outlet = DelayedAppends(outlet, mutant.hold_appends_s, clock.monotonic)
         self.proposals = Proposals(settings)
-        self.reads = Reads(self._others, self._outlet, settings.read_timeout_s)
+        self.reads = Reads(self._others, self._outlet, settings.read_timeout_s, rng)
         self._inbox: list[tuple[str, list[Message]]] = []
         self._speculated = 0
         self.role = RoleChange("follower", Term(0), None, False)
