@@ -51,6 +51,7 @@ class Proposals:
         self._waiting: deque[_Operation] = deque()
         self._waiting_bytes = 0
         self._in_flight: dict[int, _Batch] = {}
+        self._taken: list[_Operation] = []  # out of the queue, on their way into the log
         self._resolutions: list[tuple[Waiter, Any]] = []
 
     def add(self, payload: bytes, now: float) -> Waiter:
@@ -85,11 +86,13 @@ class Proposals:
             operation = waiting.popleft()
             self._waiting_bytes -= len(operation.payload)
             taken.append(operation)
+        self._taken = taken
         return REGULAR + msgpack.packb([operation.payload for operation in taken]), taken
 
     def appended(self, index: int, term: int, operations: list[_Operation]) -> None:
         """The entry with these operations stands at `index` of the log."""
         self._in_flight[index] = _Batch(term, operations)
+        self._taken = []
 
     def applied(self, index: int, term: int, results: list[Any]) -> None:
         """The entry (index, term) was applied with these results; callers learn at `flush`."""
@@ -124,10 +127,15 @@ class Proposals:
         self._refuse_waiting(lambda: NotLeader("this member does not lead any more", leader=leader))
 
     def stop(self, refusal: Callable[[], StoreError]) -> None:
-        """The member stops: `refusal` for what waits, unknown for what is in the log."""
-        for batch in self._in_flight.values():
-            self._fail(batch.operations, LeadershipLost("this member stopped before the outcome was known"))
+        """The member stops: `refusal` for what waits, unknown for all that may stand in a log, also for
+        what was applied in a step that did not come to its end."""
+        lost = LeadershipLost("this member stopped before the outcome was known")
+        for operations in (self._taken, *(batch.operations for batch in self._in_flight.values())):
+            self._fail(operations, lost)
+        for waiter, _ in self._resolutions:
+            waiter.fail(LeadershipLost(lost.message))
         self._in_flight.clear()
+        self._taken, self._resolutions = [], []
         self._refuse_waiting(refusal)
 
     def expire(self, now: float) -> None:

@@ -1,0 +1,98 @@
+"""The queue in front of the log: every caller is answered, with a definite error only where nothing was
+appended."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import pytest
+
+from chaos.sim.disk import SimDisk
+from raftkube.errors import DiskFailed, InvariantViolation, LeadershipLost, Stopped
+from raftkube.store.raft.mutants import find
+from raftkube.store.raft.proposals import Proposals
+from raftkube.store.raft.replica import Replica
+from raftkube.store.raft.settings import RaftSettings
+from raftkube.store.raft.waiting import Waiter
+
+
+class StillClock:
+    def monotonic(self) -> float:
+        return 100.0
+
+    def wall(self) -> float:
+        return 100.0
+
+
+class EchoMachine:
+    def apply(self, index: int, payload: bytes) -> list[Any]:
+        return [index]
+
+    def snapshot(self) -> Any:
+        return iter(())
+
+    def restore(self, chunks: Any) -> None:
+        raise AssertionError("there is no snapshot")
+
+
+class Nowhere:
+    def send(self, name: str, message: list[Any]) -> None:
+        pass
+
+
+def lone_leader(disk: SimDisk) -> Replica:
+    replica = Replica(
+        name="n1", others=[], disk=disk, clock=StillClock(), rng=Random(1), machine=EchoMachine(),
+        outlet=Nowhere(), settings=RaftSettings(), mutant=find(None), on_role=lambda role: None,
+    )  # fmt: skip
+    replica.core.election_deadline = 0.0
+    replica.pump()
+    assert replica.leading
+    return replica
+
+
+def told(waiter: Waiter) -> list[Any]:
+    """What the caller is told, once it is."""
+    answers: list[Any] = []
+    waiter.tell(answers.append)
+    return answers
+
+
+def stop(replica: Replica) -> None:
+    replica.proposals.stop(lambda: Stopped("nothing was proposed"))
+
+
+def test_a_result_whose_step_fails_before_its_sync_is_unknown() -> None:
+    """Applied in a step whose sync fails: not acknowledged, yet answered."""
+    disk = SimDisk(Random(1))
+    replica = lone_leader(disk)
+    first = told(replica.proposals.add(b"one", 100.0))
+    replica._step()  # appended and synced
+    second = told(replica.proposals.add(b"two", 100.0))
+    disk.fail_next["sync"] = 5
+    with pytest.raises(DiskFailed):
+        replica._step()  # the first is applied, the second appended, the sync fails
+    assert first == second == []
+    stop(replica)
+    assert [type(answer) for answer in (*first, *second)] == [LeadershipLost, LeadershipLost]
+
+
+def test_what_was_taken_for_an_append_that_failed_is_unknown() -> None:
+    replica = lone_leader(SimDisk(Random(1)))
+    answers = told(replica.proposals.add(b"one", 100.0))
+
+    def broken(command: bytes) -> None:
+        raise InvariantViolation("the journal refuses")
+
+    with pytest.raises(InvariantViolation):
+        replica.append_proposals(broken)
+    stop(replica)
+    assert [type(answer) for answer in answers] == [LeadershipLost]
+
+
+def test_what_still_waits_was_never_proposed() -> None:
+    proposals = Proposals(RaftSettings())
+    answers = told(proposals.add(b"one", 100.0))
+    proposals.stop(lambda: Stopped("nothing was proposed"))
+    assert [type(answer) for answer in answers] == [Stopped]
