@@ -202,8 +202,8 @@ class Hub:
         self.revision = revision
         waiting, self._future = self._future, []
         for watcher, after in [*restarted, *((entry[2], entry[0] - 1) for entry in waiting)]:
-            subscription = watcher.subscription
-            if subscription is not None and watcher.request.watch_id in subscription.marks:
+            joined = watcher.subscription
+            if joined is not None and watcher.request.watch_id in joined.marks:
                 watcher.mark_wanted = True
             self.leave(watcher)
             watcher.restart(watcher, after)
