@@ -317,3 +317,29 @@ def test_arbitrary_bytes_never_crash_the_reader(data: bytes) -> None:
             assert record.kind in range(1, 7)
     except ValueError:
         pass  # the only error that it may raise (UnicodeDecodeError is one)
+
+
+@pytest.mark.parametrize("command_bytes", range(4400, 4560, 8))
+def test_the_first_batch_of_an_empty_segment_stays_within_it(command_bytes: int) -> None:
+    """A crash left a new segment without a batch; the next batch, with the state in front, may not fit it."""
+    disk = SimDisk(Random(1))
+    journal = open_journal(disk)
+    journal.setCurrentTerm(7, "a-member-with-a-long-name")
+    journal.add(NO_OP, 1, 0)
+    journal.sync()
+    journal.add(b"x" * 3200, 2, 1)
+
+    def crash_after_the_rename(step: str) -> None:
+        if step == "write" and len([name for name in disk.names() if name.endswith(".log")]) == 2:
+            raise OSError(errno.EIO, "power lost")
+
+    disk.before = crash_after_the_rename
+    with pytest.raises(DiskFailed):
+        journal.sync()
+    disk.before = lambda step: None
+    journal = open_journal(disk)
+    assert len(journal._segments) == 2
+    journal.add(b"y" * command_bytes, 2, 7)
+    journal.sync()
+    assert all(len(disk.read_all(segment.name)) == segment.size for segment in journal._segments)
+    assert [entry[1] for entry in open_journal(disk)[:]] == [1, 2]

@@ -207,7 +207,8 @@ class SegmentedJournal(Journal):  # type: ignore[misc]
     def _write_batch(self) -> None:
         body = self._body()
         size = fmt.padded(fmt.BATCH_HEADER_BYTES + len(body))
-        if self._file is None or self._position + size > self._segments[-1].size:
+        needed = size if self._position > fmt.SECTOR else size + fmt.padded(len(self._state()))
+        if self._file is None or self._position + needed > self._segments[-1].size:
             self._roll(size)
         if self._position == fmt.SECTOR:  # each segment repeats the state, so that older ones may go
             body = self._state() + body
