@@ -79,6 +79,7 @@ def _validate_ports(spec: dict[str, Any], kind: str) -> list[FieldError]:
     errors: list[FieldError] = []
     names: set[str] = set()
     targets: set[tuple[Any, Any]] = set()
+    node_ports: set[tuple[Any, Any]] = set()
     for index, port in enumerate(ports):
         path = f"spec.ports[{index}]"
         errors += _validate_port(port, path, named=len(ports) > 1, kind=kind)
@@ -90,6 +91,10 @@ def _validate_ports(spec: dict[str, Any], kind: str) -> list[FieldError]:
         if target in targets:
             errors.append(fields.duplicate(path, {"protocol": target[0], "port": target[1]}))
         targets.add(target)
+        node_port = port.get("protocol"), port.get("nodePort")
+        if node_port[1] and node_port in node_ports:
+            errors.append(fields.duplicate(f"{path}.nodePort", node_port[1]))
+        node_ports.add(node_port)
     return errors
 
 

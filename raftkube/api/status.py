@@ -99,16 +99,17 @@ def not_found(group: str, resource: str, name: str) -> ApiError:
     )  # fmt: skip
 
 
-def path_not_found() -> ApiError:
-    """404: no such path."""
-    return ApiError(404, "NotFound", "the server could not find the requested resource")
+def path_not_found(asked_for: str = "") -> ApiError:
+    """404: no such path. asked_for: what lies there in servers that have it, e.g. `jobs in batch/v1`."""
+    missing = f" (not served here: {asked_for})" if asked_for else ""
+    return ApiError(404, "NotFound", f"the server could not find the requested resource{missing}")
 
 
-def method_not_supported(group: str, resource: str, verb: str) -> ApiError:
+def method_not_supported(group: str, resource: str, verb: str, *, subresource: str = "") -> ApiError:
     """405: the resource exists and does not know this verb."""
+    kind = _qualified(group, resource) + (f"/{subresource}" if subresource else "")
     return ApiError(
-        405, "MethodNotAllowed",
-        f'{verb} is not supported on resources of kind "{_qualified(group, resource)}"',
+        405, "MethodNotAllowed", f'{verb} is not supported on resources of kind "{kind}"',
         details=_about(group, resource, ""),
     )  # fmt: skip
 

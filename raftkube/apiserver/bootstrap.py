@@ -29,7 +29,8 @@ async def bootstrap(parts: Parts, *, secure_port: int) -> None:
     """Create what is missing; waits for the store as long as it takes."""
     for name in NAMESPACES:
         await _ensure(parts, "namespaces", "", {"metadata": {"name": name}})
-    await _ensure(parts, "services", "default", _kubernetes_service(parts.addresses.first, secure_port))
+    address = parts.allocations.addresses.first
+    await _ensure(parts, "services", "default", _kubernetes_service(address, secure_port))
 
 
 def _kubernetes_service(address: str, secure_port: int) -> Object:

@@ -14,7 +14,7 @@ from raftkube.apiserver.core.request_info import RequestInfo
 from raftkube.apiserver.fencing import Fences
 from raftkube.apiserver.kubelet_proxy import KubeletClients
 from raftkube.apiserver.object_store import ObjectStore
-from raftkube.apiserver.service_ips import ServiceAddresses
+from raftkube.apiserver.service_allocation import ServiceAllocations
 from raftkube.apiserver.storage import Storage
 from raftkube.apiserver.transaction import Guard
 from raftkube.clock import Clock
@@ -31,7 +31,7 @@ class Parts:
     cache: WatchCache
     store: ObjectStore
     fences: Fences
-    addresses: ServiceAddresses
+    allocations: ServiceAllocations
     kubelets: KubeletClients
     clock: Clock
     rng: Rng

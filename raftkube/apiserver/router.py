@@ -113,7 +113,7 @@ class Router:
             return await self._other_path(request, info)
         resource = self._parts.catalog.find(info.group, info.version, info.resource)
         if resource is None:
-            raise path_not_found()
+            raise path_not_found(_asked_for(info))
         if not self._parts.cache.ready.is_set():
             raise unavailable("this server is starting: it has not read the store yet")
         call = Call(self._parts, request, info, resource, user, params)
@@ -134,7 +134,7 @@ class Router:
         info, resource = call.info, call.resource
         _check_scope(info, resource)
         if not _has_subresource(resource, info.subresource):
-            raise path_not_found()
+            raise path_not_found(_asked_for(info))
         verbs = resource.verbs
         for sub in resource.subresources:
             if sub.name == info.subresource:
@@ -143,7 +143,9 @@ class Router:
         named = bool(info.name)
         fits = {"create": named == bool(info.subresource), "update": named, "patch": named}
         if handler is None or info.verb not in verbs or not fits.get(info.verb, True):
-            raise method_not_supported(resource.group, resource.plural, info.verb)
+            raise method_not_supported(
+                resource.group, resource.plural, info.verb, subresource=info.subresource
+            )
         return handler
 
     async def _check_node_reads(self, call: Call) -> None:
@@ -202,6 +204,12 @@ class Router:
             name = f"{resource.plural}.{resource.group}" if resource.group else resource.plural
             self._metrics.set_objects(name, len(self._parts.cache.of(resource)))
         return self._metrics.response()
+
+
+def _asked_for(info: RequestInfo) -> str:
+    """In words, for whoever wonders what is missing: `jobs in batch/v1`, `pods/exec in v1`."""
+    name = f"{info.resource}/{info.subresource}" if info.subresource else info.resource
+    return f"{name} in {info.group}/{info.version}" if info.group else f"{name} in {info.version}"
 
 
 def _has_subresource(resource: Resource, name: str) -> bool:

@@ -18,8 +18,10 @@ from raftkube.apiserver.fencing import Fences
 from raftkube.apiserver.health import Health
 from raftkube.apiserver.kubelet_proxy import KubeletClients
 from raftkube.apiserver.metrics import Metrics
+from raftkube.apiserver.node_ports import NodePorts
 from raftkube.apiserver.object_store import ObjectStore
 from raftkube.apiserver.router import Router
+from raftkube.apiserver.service_allocation import ServiceAllocations
 from raftkube.apiserver.service_ips import ServiceAddresses
 from raftkube.apiserver.storage import Storage
 from raftkube.apiserver.store_storage import StoreStorage
@@ -108,13 +110,16 @@ def _parts(
     clock: Clock,
     rng: Rng,
 ) -> Parts:
+    services = _cache_of(cache, "", "v1", "services")
     return Parts(
         catalog=catalog,
         storage=storage,
         cache=cache,
         store=ObjectStore(storage, cache),
         fences=Fences(_cache_of(cache, "coordination.k8s.io", "v1", "leases")),
-        addresses=ServiceAddresses(config.service_cidr, _cache_of(cache, "", "v1", "services"), rng),
+        allocations=ServiceAllocations(
+            ServiceAddresses(config.service_cidr, services, rng), NodePorts(services, rng)
+        ),
         kubelets=KubeletClients(network, config.kubelet_tls),
         clock=clock,
         rng=rng,

@@ -113,7 +113,8 @@ class EventRecorder:
             "apiVersion": "v1",
             "kind": "Event",
             "metadata": {
-                "name": f"{about['name']}.{self._rng.getrandbits(64):016x}",
+                # By time first, as upstream's: events of one second are listed in the order of their names.
+                "name": f"{about['name']}.{round(recorded.wall_s * 1e9):016x}{self._rng.getrandbits(16):04x}",
                 "namespace": about.get("namespace") or "default",
             },
             "involvedObject": about,

@@ -114,9 +114,9 @@ CASES: dict[str, tuple[str, str, bytes, str, int, str, str]] = {
         "PATCH", f"{CM}/there", b'[{"op":"remove","path":"/data/none"}]', "application/json-patch+json", 422,
         "Invalid", ""),
     "a patch into nonsense": (
-        "PATCH", f"{CM}/there", b'{"data": 5}', "application/merge-patch+json", 400, "BadRequest", "unmarshal"),
+        "PATCH", f"{CM}/there", b'{"data": 5}', "application/merge-patch+json", 422, "Invalid", "unmarshal"),
     "a patch of metadata into nonsense": (
-        "PATCH", f"{CM}/there", b'{"metadata": 5}', "application/merge-patch+json", 400, "BadRequest", ""),
+        "PATCH", f"{CM}/there", b'{"metadata": 5}', "application/merge-patch+json", 422, "Invalid", ""),
     "a patch of the whole into a number": (
         "PATCH", f"{CM}/there", b'[{"op":"replace","path":"","value":5}]', "application/json-patch+json", 422,
         "Invalid", "no object"),

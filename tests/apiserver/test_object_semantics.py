@@ -221,7 +221,7 @@ async def test_warnings_for_unknown_fields(tmp_path: Path) -> None:
         silent = await client.put(f"{CM}/a?fieldValidation=Ignore", body)
         assert "warning" not in silent.headers
         strict = await client.patch(f"{CM}/a?fieldValidation=Strict", {"colour": "red"})
-        assert strict.code == 400
+        assert strict.code == 422
 
 
 async def test_a_namespace_that_is_deleted_takes_nothing_new(tmp_path: Path) -> None:

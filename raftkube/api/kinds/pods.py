@@ -53,7 +53,7 @@ RESOURCE = Resource(
     namespaced=True, schema="io.k8s.api.core.v1.Pod", short_names=("po",), categories=("all",),
     subresources=(
         Subresource("binding", "Binding", ("create",), "", "v1"),
-        Subresource("ephemeralcontainers", "Pod", ("get", "patch", "update")),
+        Subresource("ephemeralcontainers", "Pod", ("get",)),
         Subresource("eviction", "Eviction", ("create",), "policy", "v1"),
         Subresource("log", "Pod", ("get",)),
         status_subresource("Pod"),

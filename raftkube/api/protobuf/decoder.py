@@ -57,7 +57,7 @@ def decode_message(data: bytes, message: str, *, raw_as_bytes: bool = False) -> 
         if field is None:
             continue
         if raw_as_bytes and field.type == "bytes":
-            obj["raw"] = value
+            obj["raw"] = _message_bytes(field, wire_type, value)
         elif field.manner == "repeated":
             obj.setdefault(field.name, []).extend(_repeated(field, wire_type, value))
         elif field.manner == "map":

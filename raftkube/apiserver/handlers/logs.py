@@ -9,6 +9,8 @@ from contextlib import AsyncExitStack
 from typing import Final
 from urllib.parse import quote, urlencode
 
+import orjson
+
 from raftkube.api import fields
 from raftkube.api.objects import items, section
 from raftkube.api.registry import find
@@ -45,7 +47,7 @@ async def _pass_on(call: Call, node: Object, target: str) -> AnyResponse:
     try:
         stream = await stack.enter_async_context(call.parts.kubelets.of(node).stream("GET", target))
         if stream.status != 200:
-            text = (await stream.read(_ERROR_BYTES_MAX)).decode("utf-8", "replace").strip()
+            text = _said(await stream.read(_ERROR_BYTES_MAX))
             await stack.aclose()
             if stream.status == 404:
                 return Response(404, text.encode(), _TEXT)
@@ -60,6 +62,16 @@ async def _pass_on(call: Call, node: Object, target: str) -> AnyResponse:
             await _copy(stream, sender)
 
     return StreamResponse(200, run, _TEXT)
+
+
+def _said(body: bytes) -> str:
+    """A kubelet's refusal: the message of its Status, else its plain text."""
+    try:
+        status = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return body.decode("utf-8", "replace").strip()
+    message = status.get("message") if isinstance(status, dict) else None
+    return message if isinstance(message, str) else body.decode("utf-8", "replace").strip()
 
 
 async def _copy(stream: ClientStream, sender: BodySender) -> None:

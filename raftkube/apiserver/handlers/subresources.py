@@ -81,10 +81,8 @@ async def patch_scale(call: Call) -> Response:
     body = codecs.decode_patch(call.request.body)
 
     def decide(stored: Stored) -> Change | None:
-        patched = apply_patch(scale_of(stored.obj), body, media_type=media, schema=_SCALE_SCHEMA)
-        scale = copy_json(patched)
-        strict = codecs.check_structure(scale, _SCALE_SCHEMA)
-        codecs.enforce_strict(codecs.Decoded(scale, strict), options.field_validation)
+        scale = apply_patch(scale_of(stored.obj), body, media_type=media, schema=_SCALE_SCHEMA)
+        codecs.accept_patched(scale, body, schema=_SCALE_SCHEMA, field_validation=options.field_validation)
         return _scaled(call, stored, scale)
 
     return await _change_scale(call, options, decide)

@@ -15,7 +15,7 @@ from raftkube.api.fields import required
 from raftkube.api.metadata import match_namespace, metadata_of, prepare_new, prepare_update
 from raftkube.api.objects import copy_json
 from raftkube.api.resource import Object, Resource
-from raftkube.api.status import OBJECT_MODIFIED, ApiError, conflict, not_found
+from raftkube.api.status import OBJECT_MODIFIED, ApiError, bad_request, conflict, not_found
 from raftkube.api.timestamps import rfc3339
 from raftkube.api.validation import validate_create, validate_status_update, validate_update
 from raftkube.apiserver.admission import (
@@ -31,7 +31,7 @@ from raftkube.apiserver.core.patches import apply_patch
 from raftkube.apiserver.core.query import WriteOptions, write_options
 from raftkube.apiserver.object_store import Change
 from raftkube.apiserver.rendering import OBJECTS, object_response, represent
-from raftkube.apiserver.service_ips import cluster_ip
+from raftkube.apiserver.service_allocation import is_service
 from raftkube.apiserver.stored import TOKEN_ANNOTATION, Stored
 from raftkube.apiserver.transaction import Check, Write
 from raftkube.net.http import Response
@@ -97,14 +97,12 @@ async def _create_once(call: Call, obj: Object, *, dry_run: bool) -> Stored:
     _strip_token(obj)
     name = str(obj["metadata"].get("name") or "")
     restrict_node(call.user, "create", resource, "", obj)
-    is_service = (resource.group, resource.plural) == ("", "services")
-    asked = cluster_ip(obj) if is_service else ""
     raise_if_any(resource, name, [
         *validate_create(resource, obj),
         *(validate_store_lease(obj, None) if resource.plural == "leases" else ()),
-        *(parts.addresses.check(obj) if is_service else ()),
+        *(parts.allocations.check(obj) if is_service(resource) else ()),
     ])  # fmt: skip
-    first = True
+    asked_spec, first = obj.get("spec"), True
 
     async def propose() -> Change:
         nonlocal first
@@ -113,8 +111,9 @@ async def _create_once(call: Call, obj: Object, *, dry_run: bool) -> Stored:
         if resource.namespaced:
             cached = _cached_namespace(call, namespace) if first else None
             checks.append(await live_namespace(parts.store, cached, resource, namespace, name))
-        if is_service:
-            claimed, writes = _claim_address(call, obj, chosen=not asked)
+        if is_service(resource):
+            obj["spec"] = copy_json(asked_spec)  # what was chosen in a former attempt was taken
+            claimed, writes = parts.allocations.allocate(obj)
             checks += claimed
         first = False
         return Change(obj, checks=tuple(checks), writes=writes)
@@ -126,17 +125,6 @@ async def _create_once(call: Call, obj: Object, *, dry_run: bool) -> Stored:
 def _cached_namespace(call: Call, namespace: str) -> Stored | None:
     resource = namespace_resource()
     return call.parts.cache.of(resource).get(resource.key("", namespace).encode())
-
-
-def _claim_address(
-    call: Call, service: Object, *, chosen: bool
-) -> tuple[tuple[Check, ...], tuple[Write, ...]]:
-    """The Service's address for its transaction; a chosen one anew at each attempt."""
-    if chosen and cluster_ip(service):
-        for name in ("clusterIP", "clusterIPs"):
-            service["spec"].pop(name, None)
-    call.parts.addresses.assign(service)
-    return call.parts.addresses.claim(service, chosen=chosen)
 
 
 async def update(call: Call, subresource: str = "") -> Response:
@@ -190,22 +178,26 @@ async def patch(call: Call, subresource: str = "") -> Response:
     def decide(stored: Stored) -> Change | None:
         nonlocal warnings
         patched = apply_patch(stored.obj, body, media_type=media, schema=call.resource.schema)
-        obj, warnings = _patched_object(call, copy_json(patched), options)
-        return replacement(call, obj, stored, subresource)
+        warnings = codecs.accept_patched(
+            patched, body, schema=call.resource.schema, field_validation=options.field_validation
+        )
+        _check_identity(call, patched)
+        return replacement(call, patched, stored, subresource)
 
     guard = call.guard(dry_run=options.dry_run)
     changed = await call.parts.store.change(call.resource, call.info.namespace, call.info.name, decide, guard)
     return respond(call, changed.stored, 200, warnings)
 
 
-def _patched_object(call: Call, obj: Object, options: WriteOptions) -> tuple[Object, list[str]]:
-    strict = codecs.check_structure(obj, call.resource.schema)
-    warnings = codecs.enforce_strict(codecs.Decoded(obj, strict), options.field_validation)
-    meta = metadata_of(obj)
+def _check_identity(call: Call, patched: Object) -> None:
+    """A patch may not turn an object into another one. Raises ApiError 400."""
+    resource, meta = call.resource, metadata_of(patched)
+    for member, wanted in (("apiVersion", resource.api_version), ("kind", resource.kind)):
+        if patched.get(member) != wanted:
+            raise bad_request(f"a patch may not change {member} ({wanted}) to {patched.get(member)}")
     check_name(str(meta.get("name") or ""), call.info.name)
-    if call.resource.namespaced:
-        match_namespace(meta, call.resource, call.info.namespace)
-    return obj, warnings
+    if resource.namespaced:
+        match_namespace(meta, resource, call.info.namespace)
 
 
 def replacement(call: Call, new: Object, stored: Stored, subresource: str = "") -> Change | None:
@@ -232,9 +224,9 @@ def replacement(call: Call, new: Object, stored: Stored, subresource: str = "") 
 def finish(call: Call, new: Object, stored: Stored) -> Change | None:
     """The change to `new`, which is valid: nothing, a removal that was only waited for, or a write."""
     resource, old = call.resource, stored.obj
-    checks, writes = _address_change(call, new, old)
     if deletion_complete(resource, new, old):
         return Change(new, remove=True, writes=release(call, old))
+    checks, writes = _allocated(call, new, old)
     new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
     token = (old["metadata"].get("annotations") or {}).get(TOKEN_ANNOTATION)
     if token is not None:
@@ -244,23 +236,16 @@ def finish(call: Call, new: Object, stored: Stored) -> Change | None:
 
 def release(call: Call, obj: Object) -> tuple[Write, ...]:
     """What else goes when an object is removed."""
-    if (call.resource.group, call.resource.plural) == ("", "services"):
-        return call.parts.addresses.release(obj)
-    return ()
+    return call.parts.allocations.release(obj) if is_service(call.resource) else ()
 
 
-def _address_change(call: Call, new: Object, old: Object) -> tuple[tuple[Check, ...], tuple[Write, ...]]:
-    """A Service that becomes, or ceases to be, one with an address."""
-    if (call.resource.group, call.resource.plural) != ("", "services"):
+def _allocated(call: Call, new: Object, old: Object) -> tuple[tuple[Check, ...], tuple[Write, ...]]:
+    """A Service that comes to need, or needs no longer, an address or node ports."""
+    if not is_service(call.resource):
         return (), ()
-    addresses = call.parts.addresses
-    chosen = addresses.assign(new)
-    before, after = cluster_ip(old), cluster_ip(new)
-    if before == after:
-        return (), ()
-    raise_if_any(call.resource, old["metadata"]["name"], addresses.check(new))
-    checks, writes = addresses.claim(new, chosen=chosen)
-    return checks, (*writes, *addresses.release(old))
+    allocations = call.parts.allocations
+    raise_if_any(call.resource, old["metadata"]["name"], allocations.check(new))
+    return allocations.allocate(new, old)
 
 
 def check_preconditions(resource: Resource, new: Object, old: Object) -> None:

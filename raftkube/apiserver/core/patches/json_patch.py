@@ -43,7 +43,7 @@ def apply_json_patch(old: Object, patch: Any) -> Object:
             if not _tests_for_nothing(doc, operation):
                 doc = jsonpatch.JsonPatch([operation]).apply(doc, in_place=True)
         except (jsonpatch.JsonPatchException, JsonPointerException, RecursionError, TypeError) as error:
-            raise _rejected(number, operation, str(error)) from error
+            raise _rejected(number, operation, _why(error)) from error
     if not isinstance(doc, dict) or too_deep(doc):
         raise ApiError(422, "Invalid", f"{_REJECTED}: the patched document is no object, or nested too deep")
     return doc
@@ -85,6 +85,15 @@ def _tests_for_nothing(doc: Any, operation: Object) -> bool:
 
 def _copied_bytes(doc: Any, operation: Object) -> int:
     return len(orjson.dumps(JsonPointer(operation["from"]).resolve(doc)))
+
+
+def _why(error: Exception) -> str:
+    """The library's words, but for those that speak of Python's types."""
+    if isinstance(error, jsonpatch.JsonPatchTestFailed):
+        return "test failed: another value is there"
+    if isinstance(error, RecursionError | TypeError):
+        return "the path leads through a value that is neither an object nor an array"
+    return str(error)
 
 
 def _rejected(number: int, operation: Object, reason: str) -> ApiError:
