@@ -14,7 +14,7 @@ from typing import Any
 import click
 import orjson
 
-from bench.errors import BenchError
+from bench.errors import BenchError, Violation
 
 
 @click.group()
@@ -119,6 +119,9 @@ def main() -> None:
         sys.exit(2)
     except click.Abort:
         sys.exit(130)
+    except Violation as error:
+        _say(str(error))
+        sys.exit(1)
     except BenchError as error:
         _say(str(error))
         sys.exit(2)

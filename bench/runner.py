@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import orjson
 
-from bench.errors import BenchError
+from bench.errors import BenchError, Violation
 from bench.generator import Job
 from bench.loop import Endpoint
 from bench.machine import commit, describe
@@ -178,10 +178,11 @@ def _run_generator(job: Job, side: Side | None) -> dict[str, Any]:
     finally:
         process.kill()
         process.wait()
-    if "violation" in result or "rate" not in result:
-        raise BenchError(
-            f"{side.name if side else 'the stub'}: {result.get('violation', 'the generator failed')}"
-        )
+    name = side.name if side else "the stub"
+    if "violation" in result:
+        raise Violation(f"{name}: {result['violation']}")
+    if "rate" not in result:
+        raise BenchError(f"{name}: the generator failed")
     if side:
         result["cpu_s"] = round(after["cpu_s"] - before["cpu_s"], 2)
         result["rss_mb"] = after["rss_mb"]
