@@ -12,6 +12,7 @@ from raftkube.errors import (
     ConnectionLost,
     DeadlineExpired,
     FutureRevision,
+    Indefinite,
     InvalidRequest,
     LeaseNotFound,
     NoLeader,
@@ -258,6 +259,28 @@ async def test_a_bad_frame_closes_only_its_connection(data: bytes) -> None:
             while await bad.receive_some():
                 pass
         assert await client.get(b"k") is not None
+
+
+async def test_an_answer_that_cannot_be_made_ends_neither_member_nor_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Too large for the memory that is left, say: reads are answered by a task of the member's own."""
+
+    def no_memory(request_id: int, result: object) -> bytes:
+        raise MemoryError
+
+    async with single_member() as member, client_of(member, pinned=True) as client:
+        await client.put(b"k", b"v")
+        with monkeypatch.context() as patch:
+            patch.setattr(rpc, "answer", no_memory)
+            with trio.fail_after(10):
+                with pytest.raises(Indefinite):
+                    await client.get(b"k")
+                with pytest.raises(Indefinite):
+                    await client.put(b"k", b"w")
+        found = await client.get(b"k")
+        assert found is not None
+        assert found.value == b"w"
 
 
 async def test_unknown_methods_and_malformed_operations_are_answered() -> None:

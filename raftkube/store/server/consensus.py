@@ -6,9 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+import structlog
 import trio
 
 from raftkube.errors import NoLeader, StoreError
+
+log = structlog.get_logger(__name__)
 
 _ROUNDS_AT_ONCE: Final = 4
 _ROUND_S: Final = 5.0
@@ -72,7 +75,10 @@ class ReadGate:
             waiting, self._waiting = self._waiting, []
             outcome = await self._round()
             for done in waiting:
-                done(outcome)
+                try:
+                    done(outcome)
+                except Exception:  # the boundary: one reader's trouble is no other's, nor the member's
+                    log.exception("read_failed")
         self._rounds -= 1
 
     async def _round(self) -> StoreError | None:

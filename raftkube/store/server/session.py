@@ -8,7 +8,7 @@ from typing import Any, Final
 import structlog
 import trio
 
-from raftkube.errors import Compacted, InvalidRequest, PermissionDenied, StoreError
+from raftkube.errors import Compacted, Indefinite, InvalidRequest, PermissionDenied, StoreError
 from raftkube.limits import FRAME_BYTES_MAX, HANDSHAKE_TIMEOUT_S
 from raftkube.net import Connection
 from raftkube.net.outbox import Outbox
@@ -139,11 +139,17 @@ class Session:
         return self._service.clock.monotonic() + request.deadline_ms / 1000
 
     def _finish(self, request_id: int, outcome: Any) -> None:
-        """`outcome` is a result or a StoreError."""
+        """`outcome` is a result or a StoreError. Never raises: others' steps end here."""
         if isinstance(outcome, StoreError):
             self._fail(request_id, outcome)
+            return
+        try:
+            frames = rpc.answer(request_id, result_to_wire(outcome))
+        except Exception:  # the boundary: an answer that cannot be made (memory) never stops a member
+            log.exception("answer_failed")
+            self._fail(request_id, Indefinite("it was carried out, but the answer could not be made"))
         else:
-            self._answer(request_id, result_to_wire(outcome))
+            self._reply(frames)
 
     def _answer(self, request_id: int, result: Any) -> None:
         self._reply(rpc.answer(request_id, result))
