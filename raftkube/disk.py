@@ -139,7 +139,7 @@ class SystemDisk:
         """Create (mode 0700) and lock `path`. Raises ConfigError: unusable or in use."""
         self.path = path
         try:
-            os.makedirs(path, mode=0o700, exist_ok=True)
+            _make_directory(path, mode=0o700)
             self._directory_fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
             self._lock_fd = os.open(os.path.join(path, "LOCK"), os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
@@ -174,3 +174,20 @@ class SystemDisk:
         for fd in (self._lock_fd, self._directory_fd):
             with contextlib.suppress(OSError):
                 os.close(fd)
+
+
+def _make_directory(path: str, *, mode: int = 0o777) -> None:
+    """Make `path` and what is missing above it, durably: a directory that a power loss forgets takes along
+    all that was synced in it."""
+    path = os.path.abspath(path)
+    if os.path.isdir(path):
+        return
+    parent = os.path.dirname(path)
+    _make_directory(parent)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path, mode=mode)
+    fd = os.open(parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
