@@ -69,15 +69,19 @@ class TcpNetwork:
         return TcpListener(sock, None if tls is None else lambda: self._context(tls, server=True))
 
     def _context(self, tls: TlsFiles, *, server: bool) -> ssl.SSLContext:
-        """The context of these files, made anew when one of them has changed (rotation)."""
+        """The context of these files, made anew when one of them has changed (rotation); while what they
+        hold cannot be used, the last one that could."""
         files = [name for name in (tls.ca_file, tls.cert_file, tls.key_file) if name]
+        cached = self._contexts.get((tls, server))
         try:
             stamp = tuple(os.stat(name).st_mtime_ns for name in files)
-            cached = self._contexts.get((tls, server))
             if cached is not None and cached[0] == stamp:
                 return cached[1]
             context = _make_context(tls, server=server)
         except (OSError, ssl.SSLError) as error:
+            if cached is not None:
+                log.warning("tls_files_unusable", files=files, error=str(error))
+                return cached[1]
             raise ConfigError(f"TLS files {', '.join(files)} cannot be used: {error}") from error
         self._contexts[tls, server] = (stamp, context)
         return context

@@ -162,3 +162,21 @@ def test_addresses_that_are_none(text: str) -> None:
 def test_addresses() -> None:
     assert parse_address("https://127.0.0.1:2379/") == Address("127.0.0.1", 2379)
     assert str(parse_address("[::1]:80")) == "[::1]:80"
+
+
+async def test_files_in_the_middle_of_a_rotation_end_no_server(tls_pair: tuple[TlsFiles, TlsFiles]) -> None:
+    """Until the new files can be read the old ones serve."""
+    network = TcpNetwork()
+    key_file = Path(str(tls_pair[0].key_file))
+    async with trio.open_nursery() as nursery:
+        address = await nursery.start(serve, await network.listen(LOOPBACK, tls_pair[0]), _echo)
+        key = key_file.read_bytes()
+        for damage in (lambda: key_file.write_bytes(b"half a key"), key_file.unlink):
+            damage()
+            connection = await network.connect(address, tls_pair[1])
+            await connection.send_all(b"x")
+            assert await connection.receive_some() == b"x"
+            connection.abort()
+        key_file.write_bytes(key)
+        await (await network.connect(address, tls_pair[1])).aclose()
+        nursery.cancel_scope.cancel()
