@@ -82,3 +82,20 @@ def test_a_lease_granted_in_the_branch_not_taken_is_not_granted() -> None:
     taken = machine.apply(w.Txn((), (), (w.LeaseGrant(1, 5),)))
     assert taken == w.TxnResult(1, True, ())
     assert list(machine.leases()) == []
+
+
+def test_large_events_come_in_small_batches() -> None:
+    """A watch that catches up holds one batch: its size is bounded by bytes, not only by events."""
+    machine = StateMachine()
+    for number in range(30):
+        machine.apply(w.Put(b"k", b"%02d" % number + b"x" * 200_000))
+    after, seen, largest = Revision(1), list[bytes](), 0
+    while after < machine.revision:
+        batch = machine.events_between(after, b"k", b"", 512)
+        assert batch.through > after
+        after = batch.through
+        events = [event for _, events in batch.revisions for event in events]
+        largest = max(largest, sum(len(event.kv.value) for event in events))
+        seen += [event.kv.value[:2] for event in events]
+    assert seen == [b"%02d" % number for number in range(30)]
+    assert largest <= 2 * 1024 * 1024

@@ -14,6 +14,8 @@ from raftkube.wire.store import Event
 # One call of `select` looks at no more revisions than this, so that a watch on a quiet prefix does not
 # hold up the node: about a millisecond.
 REVISIONS_SCANNED_MAX: Final = 4_096
+# Nor does it return much more than this: each watch that catches up holds what one call gave it.
+SELECTED_BYTES_MAX: Final = 1024 * 1024
 
 
 class EventBatch(NamedTuple):
@@ -51,18 +53,25 @@ class EventHistory:
             self.first = revision
 
     def select(self, after: int, key: bytes, range_end: bytes, limit: int) -> EventBatch:
-        """Events of keys in a range, of revisions above `after`, up to about `limit` events."""
+        """Events of keys in a range, of revisions above `after`: about `limit`, or SELECTED_BYTES_MAX."""
         begin = max(0, after + 1 - self.first)
         end = min(len(self._events), begin + REVISIONS_SCANNED_MAX)
         found: list[tuple[Revision, tuple[Event, ...]]] = []
-        position = begin
-        while position < end and limit > 0:
+        position, room_bytes = begin, SELECTED_BYTES_MAX
+        while position < end and limit > 0 and room_bytes > 0:
             events = select_events(self._events[position], key, range_end)
             if events:
                 found.append((Revision(self.first + position), events))
                 limit -= len(events)
+                room_bytes -= sum([event_bytes(event) for event in events])
             position += 1
         return EventBatch(tuple(found), Revision(max(after, self.first + position - 1)))
+
+
+def event_bytes(event: Event) -> int:
+    """Of its keys and values, what it replaced included."""
+    prev_bytes = 0 if event.prev_kv is None else len(event.prev_kv.value)
+    return len(event.kv.key) + len(event.kv.value) + prev_bytes
 
 
 def select_events(events: tuple[Event, ...], key: bytes, range_end: bytes) -> tuple[Event, ...]:

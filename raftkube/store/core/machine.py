@@ -144,7 +144,7 @@ class StateMachine:
         return taken
 
     def events_between(self, after: Revision, key: bytes, range_end: bytes, limit: int) -> EventBatch:
-        """Past events of a key or range, of revisions above `after`; at least 1, about `limit` events.
+        """Past events of a key or range, of revisions above `after`; about `limit`, fewer if they are large.
 
         Looks at a bounded number of revisions: call again with the batch's `through` until that is
         the store's revision. Raises Compacted if `after` + 1 lies below the compact revision (as etcd's

@@ -27,7 +27,7 @@ from typing import Any, Final, TypeVar
 import msgpack
 
 from raftkube.errors import InvariantViolation
-from raftkube.store.core.history import EventHistory
+from raftkube.store.core.history import EventHistory, event_bytes
 from raftkube.store.core.keyspace import Keyspace, visible
 from raftkube.wire.store import DELETE_EVENT, PUT_EVENT, Event, KeyValue, event_from_wire
 
@@ -124,7 +124,7 @@ def _sections(pin: Pin, keyspace: Keyspace, history: EventHistory) -> Iterator[S
     yield HEADER, _pack([FORMAT, pin.revision, pin.compact_revision])
     for batch in _batches(pin.leases):
         yield LEASES, _pack(batch)
-    for events in _batches_by_size(pin.edge, _event_bytes):
+    for events in _batches_by_size(pin.edge, event_bytes):
         yield EDGE, _pack(events)
     yield from _key_sections(pin, keyspace)
     first = max(history.first, pin.compact_revision + 1)
@@ -179,11 +179,6 @@ def _batches_by_size(items: Iterable[_Item], size_of: Callable[[_Item], int]) ->
             batch, batch_bytes = [], 0
     if batch:
         yield batch
-
-
-def _event_bytes(event: Event) -> int:
-    prev_bytes = 0 if event.prev_kv is None else len(event.prev_kv.value)
-    return len(event.kv.key) + len(event.kv.value) + prev_bytes
 
 
 def _verified_sections(chunks: Iterable[bytes]) -> Iterator[tuple[int, Any]]:
