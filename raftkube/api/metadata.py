@@ -77,6 +77,7 @@ def prepare_new(
         raise bad_request("resourceVersion should not be set on objects to be created")
     for name in _SERVER_SET:
         meta.pop(name, None)
+    _leave_out_empty(meta)
     if not meta.get("name") and meta.get("generateName"):
         meta["name"] = generate_name(meta["generateName"], suffix)
     meta["uid"] = uid
@@ -96,6 +97,7 @@ def prepare_update(new: Object, old: Object, resource: Resource, *, subresource:
     """
     meta, old_meta = metadata_of(new), old["metadata"]
     _carry_metadata(meta, old_meta)
+    _leave_out_empty(meta)
     new["apiVersion"], new["kind"] = resource.api_version, resource.kind
     if subresource == "status":
         _keep_all_but_status(new, old)
@@ -107,6 +109,13 @@ def prepare_update(new: Object, old: Object, resource: Resource, *, subresource:
         resource.strategy.prepare_update(new, old)
     if resource.strategy.generation and new.get("spec") != old.get("spec"):
         meta["generation"] = max(meta.get("generation", 0), old_meta.get("generation", 0) + 1)
+
+
+def _leave_out_empty(meta: dict[str, Any]) -> None:
+    """The last label that was taken off takes `labels` along (Go's omitempty)."""
+    for name in ("labels", "annotations", "finalizers", "ownerReferences"):
+        if name in meta and not meta[name]:
+            del meta[name]
 
 
 def _carry_metadata(meta: dict[str, Any], old_meta: dict[str, Any]) -> None:

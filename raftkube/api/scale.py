@@ -5,13 +5,14 @@ Source: pkg/registry/apps/deployment/storage/storage.go (scaleFromDeployment, sc
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from raftkube.api import fields
 from raftkube.api.objects import section
-from raftkube.api.resource import Object
+from raftkube.api.resource import Column, Object, Resource
 from raftkube.api.selectors import label_selector_of
 from raftkube.api.status import FieldError, bad_request
+from raftkube.api.tables import AGE, NAME, created
 
 
 def scale_of(obj: Object) -> Object:
@@ -32,6 +33,27 @@ def scale_of(obj: Object) -> Object:
 
 def _replicas(count: Any) -> dict[str, Any]:
     return {"replicas": count} if count else {}
+
+
+def _row(scale: Object, now: float) -> list[Any]:
+    """pkg/printers/internalversion/printers.go, printScale."""
+    desired, actual = (section(scale, part).get("replicas") or 0 for part in ("spec", "status"))
+    return [scale["metadata"].get("name", ""), desired, actual, created(scale, now)]
+
+
+# No resource of its own: the form of the `scale` subresources.
+SCALE_FORM: Final = Resource(
+    group="autoscaling", version="v1", kind="Scale", plural="scales", singular="scale", namespaced=True,
+    schema="io.k8s.api.autoscaling.v1.Scale",
+    columns=(
+        NAME,
+        Column("Desired", "integer", description="desired number of instances for the scaled object."),
+        Column("Available", "integer", description="actual number of observed instances of the scaled "
+               "object."),
+        AGE,
+    ),
+    row=_row, verbs=(),
+)  # fmt: skip
 
 
 def validate_scale(scale: Object) -> list[FieldError]:

@@ -38,11 +38,6 @@ def warning_headers(warnings: Sequence[str]) -> list[tuple[str, str]]:
     return [("Warning", f'299 - "{text}"') for text in escaped]
 
 
-def plain_response(value: Any, accept: str | None, status: int = 200) -> Response:
-    """Anything that has no other form: subresources of another kind, Status."""
-    return _response(status, orjson.dumps(value), represent(accept), [])
-
-
 def object_response(
     resource: Resource,
     stored: Stored,
@@ -61,6 +56,18 @@ def object_response(
     else:
         body = stored.metadata_json if form.is_metadata else stored.json
     return _response(status, body, form, warning_headers(warnings))
+
+
+def other_kind_response(
+    kind: Resource, obj: Object, form: Representation, *, now: float, include_object: str = ""
+) -> Response:
+    """An object that is not stored as such: a Scale."""
+    if form.is_table:
+        metadata = {"resourceVersion": obj["metadata"].get("resourceVersion", "")}
+        obj = table(kind, [obj], now, check_include_object(include_object), metadata)
+    elif form.is_metadata:
+        obj = partial_metadata(obj)
+    return _response(200, orjson.dumps(obj), form, [])
 
 
 def list_response(

@@ -8,7 +8,7 @@ from typing import Final
 import orjson
 import trio
 
-from raftkube.api import codecs
+from raftkube.api import codecs, openapi_v2
 from raftkube.api.openapi import OpenApi
 from raftkube.api.resource import Resource
 from raftkube.api.status import (
@@ -36,6 +36,9 @@ REQUEST_TIMEOUT_S: Final = 30.0
 # Upstream's --max-requests-inflight and --max-mutating-requests-inflight; watches count only until they
 # have begun.
 REQUESTS_IN_FLIGHT_MAX: Final = 600
+_PATHS: Final = (
+    "/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version",
+)  # fmt: skip
 Handler = Callable[[Call], Awaitable[AnyResponse]]
 
 
@@ -181,12 +184,14 @@ class Router:
         if info.path == "/metrics":
             return self._metrics_response()
         if info.path == "/":
-            paths = ["/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v3", "/readyz", "/version"]
-            return Response(200, orjson.dumps({"paths": paths}))
+            return Response(200, orjson.dumps({"paths": _PATHS}))
         return self._document(request, info)
 
     def _document(self, request: Request, info: RequestInfo) -> Response:
         accept = request.headers.get("accept")
+        if info.path == "/openapi/v2":
+            body, content_type = openapi_v2.respond(accept)
+            return Response(200, body, content_type)
         if info.path.startswith("/openapi/v3"):
             found = self._openapi.respond(info.path)
             document = Document(found.body, codecs.JSON, found.etag) if found else None

@@ -78,3 +78,20 @@ async def test_refusals_and_floods_never_reach_the_caller(autojump_clock: trio.t
         nursery.cancel_scope.cancel()
     assert [len(e["message"]) for e in api.all(EVENTS)] == [1_024]
     assert not api.all(PODS)
+
+
+async def test_the_names_of_events_are_in_the_order_of_their_time(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """`kubectl describe` sorts by whole seconds; within one, the order of the list, by name, is left."""
+    api = FakeApi()
+    events = recorder(api)
+    reasons = ["Scheduled", "Pulled", "Created", "Started", "Killing"]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(events.run)
+        for reason in reasons:
+            events.normal(POD, reason, "x")
+        await trio.sleep(1)
+        nursery.cancel_scope.cancel()
+    by_name = sorted(api.all(EVENTS), key=lambda event: event["metadata"]["name"])
+    assert [event["reason"] for event in by_name] == reasons

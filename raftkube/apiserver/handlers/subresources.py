@@ -15,7 +15,7 @@ from raftkube.api.deletion import DeleteOptions
 from raftkube.api.metadata import metadata_of
 from raftkube.api.objects import copy_json, items, section
 from raftkube.api.resource import Object
-from raftkube.api.scale import scale_of, validate_scale, with_scale
+from raftkube.api.scale import SCALE_FORM, scale_of, validate_scale, with_scale
 from raftkube.api.status import ApiError, conflict, invalid
 from raftkube.api.timestamps import rfc3339
 from raftkube.apiserver.admission import check_name
@@ -31,7 +31,7 @@ from raftkube.apiserver.handlers.write import (
     respond,
 )
 from raftkube.apiserver.object_store import Change
-from raftkube.apiserver.rendering import plain_response, represent
+from raftkube.apiserver.rendering import OBJECTS, other_kind_response, represent
 from raftkube.apiserver.stored import Stored
 from raftkube.net.http import Response
 
@@ -58,12 +58,12 @@ def _decode(call: Call, options: WriteOptions, api_version: str, kind: str, sche
 async def get_scale(call: Call) -> Response:
     """The Scale of a workload."""
     stored = await call.parts.store.read(call.resource, call.info.namespace, call.info.name)
-    return plain_response(scale_of(stored.obj), call.headers.get("accept"))
+    return _respond(call, stored)
 
 
 async def update_scale(call: Call) -> Response:
     """PUT of a Scale."""
-    represent(call.headers.get("accept"))
+    represent(call.headers.get("accept"), OBJECTS)
     options = write_options(call.params, "UpdateOptions")
     scale = _decode(call, options, "autoscaling/v1", "Scale", _SCALE_SCHEMA)
 
@@ -75,7 +75,7 @@ async def update_scale(call: Call) -> Response:
 
 async def patch_scale(call: Call) -> Response:
     """PATCH of a Scale."""
-    represent(call.headers.get("accept"))
+    represent(call.headers.get("accept"), OBJECTS)
     options = write_options(call.params, "PatchOptions")
     media = codecs.patch_type(call.headers.get("content-type"))
     body = codecs.decode_patch(call.request.body)
@@ -98,7 +98,15 @@ def _scaled(call: Call, stored: Stored, scale: Object) -> Change | None:
 async def _change_scale(call: Call, options: WriteOptions, decide: Any) -> Response:
     guard = call.guard(dry_run=options.dry_run)
     changed = await call.parts.store.change(call.resource, call.info.namespace, call.info.name, decide, guard)
-    return plain_response(scale_of(changed.stored.obj), call.headers.get("accept"))
+    return _respond(call, changed.stored)
+
+
+def _respond(call: Call, stored: Stored) -> Response:
+    form = represent(call.headers.get("accept"), OBJECTS)
+    return other_kind_response(
+        SCALE_FORM, scale_of(stored.obj), form, now=call.parts.clock.wall(),
+        include_object=call.params.get("includeObject", ""),
+    )  # fmt: skip
 
 
 async def bind(call: Call) -> Response:
