@@ -17,7 +17,7 @@ ASYNC_NOT := ASYNC114,ASYNC120,ASYNC124,ASYNC128
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 /usr/bin/python3; do \
 	  $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 
-.PHONY: help up test lint types ci-long chaos mutants clean lock capture
+.PHONY: help up test lint types ci-long chaos mutants bench accept-2 clean lock capture
 help:  ## list the targets
 	@grep -hE '^[a-z0-9.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -62,6 +62,24 @@ ci-long: $(VENV)/.dev  ## the longer checks of CI
 
 capture: $(VENV)/.dev  ## draw docs/images/demo.svg from a real session
 	@$(BIN)/python scripts/capture.py
+
+chaos: $(VENV)/.dev  ## five minutes of kills over the whole control plane, judged (report in out/chaos)
+	@$(BIN)/python -m chaos live --faults kill --duration 300 --out out/chaos $(ARGS)
+
+mutants: $(VENV)/.dev  ## the planted bug must be caught in five seeds of five
+	@$(BIN)/python -m pytest -q -m long tests/chaos_live -k mutant $(ARGS)
+
+bench: $(VENV)/.dev  ## put and watch beside a real etcd (JSON in bench/results); about 15 minutes
+	@$(BIN)/python -m bench put --against etcd --outstanding 1 --clients 1 --out bench/results/put-1.json $(ARGS)
+	@$(BIN)/python -m bench put --against etcd --outstanding 100 --out bench/results/put-100.json $(ARGS)
+	@$(BIN)/python -m bench put --against etcd --outstanding 1000 --out bench/results/put-1000.json $(ARGS)
+	@$(BIN)/python -m bench watch --against etcd --watchers 100 --out bench/results/watch-100.json $(ARGS)
+	@$(BIN)/python -m bench watch --against etcd --watchers 1000 --out bench/results/watch-1000.json $(ARGS)
+
+accept-2: test  ## the main job, end to end: tests, a minute of kills, the mutant, a bench beside etcd
+	@$(BIN)/python -m pytest -m long tests/chaos_live
+	@$(BIN)/python -m bench watch --against etcd --repeat 1
+	@$(BIN)/python -m bench put --against etcd --repeat 1
 
 clean:  ## remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .import_linter_cache build *.egg-info
