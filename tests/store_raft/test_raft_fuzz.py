@@ -73,6 +73,27 @@ class Fuzz:
             self.faults[fault] = self.faults.get(fault, 0) + 1
             await getattr(self, fault)()
 
+    async def pauses(self) -> None:
+        """Members, leaders above all, stop as by SIGSTOP: messages and time pass them by."""
+        while True:
+            await trio.sleep(self.rng.uniform(0.1, 1.5))
+            running = self.group.up()
+            leaders = [name for name in running if self.group.node(name).role.role == "leader"]
+            if running:
+                await self.pause(self.rng.choice(leaders if self.rng.random() < 0.6 and leaders else running))
+
+    async def pause(self, name: str) -> None:
+        node, clock = self.group.node(name), self.group.hosts[name].clock
+        replica = node._replica
+        if replica is None:
+            return
+        self.faults["pause"] = self.faults.get("pause", 0) + 1
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(node, "_pump", lambda: None)
+            patch.setattr(replica, "next_deadline", lambda: clock.monotonic() + 0.05)
+            await trio.sleep(self.rng.choice([0.1, 0.4, 0.8, 1.5, 4.0]))
+        node._wake.set()
+
     async def isolate(self) -> None:
         name = self.rng.choice(self.group.names)
         self.group.network.partition({name}, set(self.group.names) - {name})
@@ -115,6 +136,7 @@ async def fuzz(seed: int) -> tuple[Fuzz, RaftGroup]:
                 for number in range(4):
                     actors.start_soon(run.client, number)
                 actors.start_soon(run.nemesis)
+                actors.start_soon(run.pauses)
         group.network.heal()
         await group.start_all()
         await group.propose(b"final")
