@@ -5,6 +5,7 @@ Source: pkg/controlplane/controller/systemnamespaces, pkg/controlplane/controlle
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 import structlog
@@ -23,14 +24,32 @@ log = structlog.get_logger(__name__)
 NAMESPACES: Final = ("default", "kube-system", "kube-public", "kube-node-lease")
 _USER: Final = User("system:apiserver", (MASTERS,))
 _RETRY_S: Final = 0.5
+KEEP_PERIOD_S: Final = 10.0
 
 
 async def bootstrap(parts: Parts, *, secure_port: int) -> None:
     """Create what is missing; waits for the store as long as it takes."""
+    for plural, namespace, obj in _wanted(parts, secure_port):
+        await _ensure(parts, plural, namespace, obj)
+
+
+async def keep(parts: Parts, *, secure_port: int) -> None:
+    """Put back what was deleted (`kubectl delete all --all` takes the Service along), until cancelled."""
+    while True:
+        await trio.sleep(KEEP_PERIOD_S)
+        for plural, namespace, obj in _wanted(parts, secure_port):
+            resource = parts.catalog.find("", "v1", plural)
+            assert resource is not None
+            key = resource.key(namespace, obj["metadata"]["name"]).encode()
+            if parts.cache.of(resource).get(key) is None:
+                await _ensure(parts, plural, namespace, obj)
+
+
+def _wanted(parts: Parts, secure_port: int) -> Iterator[tuple[str, str, Object]]:
+    """(plural, namespace, object)."""
     for name in NAMESPACES:
-        await _ensure(parts, "namespaces", "", {"metadata": {"name": name}})
-    address = parts.allocations.addresses.first
-    await _ensure(parts, "services", "default", _kubernetes_service(address, secure_port))
+        yield "namespaces", "", {"metadata": {"name": name}}
+    yield "services", "default", _kubernetes_service(parts.allocations.addresses.first, secure_port)
 
 
 def _kubernetes_service(address: str, secure_port: int) -> Object:

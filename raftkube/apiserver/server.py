@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 import trio
 
 from raftkube.api.registry import BUILT_IN, Catalog, find
-from raftkube.apiserver.bootstrap import bootstrap
+from raftkube.apiserver.bootstrap import bootstrap, keep
 from raftkube.apiserver.cache import HISTORY_EVENTS, ResourceCache, WatchCache
 from raftkube.apiserver.call import Parts
 from raftkube.apiserver.core.discovery import Discovery
@@ -85,6 +86,7 @@ async def run(
         await bootstrap(parts, secure_port=listener.address.port)
         health.bootstrapped.set()
         log.info("ready", name=config.name, revision=cache.revision)
+        nursery.start_soon(partial(keep, parts, secure_port=listener.address.port))
         task_status.started(listener.address)
 
 

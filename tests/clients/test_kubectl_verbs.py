@@ -6,7 +6,10 @@ from pathlib import Path
 
 import orjson
 import pytest
+import trio
 from api_world import World, pod, world
+
+from raftkube.apiserver import bootstrap
 
 DEPLOYMENT = """
 apiVersion: apps/v1
@@ -179,6 +182,19 @@ async def test_node_ports_are_unique_and_come_back(tmp_path: Path) -> None:
         none["spec"]["allocateLoadBalancerNodePorts"] = False  # type: ignore[index]
         unallocated = await clients[0].post(SERVICES, none)
         assert "nodePort" not in unallocated.body["spec"]["ports"][0]
+
+
+async def test_what_the_server_needs_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap, "KEEP_PERIOD_S", 0.05)
+    async with world(tmp_path, servers=2) as w:
+        client = w.client()
+        first = (await client.get(f"{SERVICES}/kubernetes")).body
+        assert 'service "kubernetes" deleted' in await w.kubectl("delete", "all", "--all")
+        with trio.fail_after(30):
+            while (again := await client.get(f"{SERVICES}/kubernetes")).code == 404:
+                await trio.sleep(0.02)
+        assert again.body["metadata"]["uid"] != first["metadata"]["uid"]
+        assert again.body["spec"]["clusterIP"] == first["spec"]["clusterIP"]
 
 
 async def test_scale_and_its_subresource_as_a_table(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def test_described_events_are_in_the_order_in_which_they_happened(cluster: Clust
     n = ("-n", namespace)
     cluster.kubectl("run", "one", "--image=web", *n, "--", "sleep", "3600")
     described = wait_until(lambda: _described_with(cluster, n, "Started container"))
-    shown = [described.index(word) for word in ("Successfully assigned", "Created container", "Started cont")]
+    shown = [described.index(word) for word in ("was not unpacked", "Created container", "Started container")]
     assert shown == sorted(shown), described
 
 
