@@ -70,7 +70,6 @@ class OursWatch:
 
     def __init__(self, watches: int, expected: Expected) -> None:
         self._frames = _Frames()
-        self._watches = watches
         self._expected = expected
         self._at = dict.fromkeys(range(1, watches + 1), 0)
         self.created = 0

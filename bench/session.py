@@ -60,7 +60,6 @@ class Expected:
 
     def __init__(self) -> None:
         self.written: dict[int, tuple[bytes, bytes]] = {}
-        self.first = 0  # the revision of the first write
         self.chunks: dict[bytes, tuple[int, int]] = {}
         # Events may arrive before the answer to their write: checked at the end.
         self.seen: dict[int, tuple[bytes, bytes]] = {}

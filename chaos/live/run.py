@@ -114,8 +114,8 @@ class _LiveRun:
                     finally:
                         with trio.CancelScope(shield=True):
                             await self._stop_clients()
-                    await self._heal(observers)
-                    self._note_effects(observers, writer)
+                    await self._heal()
+                    self._note_effects(observers)
                     await self._read_back(store, writer)
                     nursery.cancel_scope.cancel()
 
@@ -189,7 +189,7 @@ class _LiveRun:
         writer.write(record)
         self._records.append(record)
 
-    async def _heal(self, observers: Observers) -> None:
+    async def _heal(self) -> None:
         """Everything runs again; then all but the store is stopped, so that the store comes to rest."""
         for row in (await self._cluster.ask("status"))["components"]:
             if row["phase"] in ("killed", "stopped"):
@@ -199,7 +199,7 @@ class _LiveRun:
             for name in [row["name"] for row in self._cluster.components if row["kind"] == kind]:
                 await self._cluster.ask("stop", name)
 
-    def _note_effects(self, observers: Observers, writer: HistoryWriter) -> None:
+    def _note_effects(self, observers: Observers) -> None:
         by_name = {fault.name: fault for fault in self._faults}
         for record in self._records:
             effect = by_name[record["name"]].effect(record, observers.seen)

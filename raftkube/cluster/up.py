@@ -26,6 +26,8 @@ from raftkube.rng import system_rng
 
 DEFAULT_CONFIG: Final = "three-node.yaml"
 _POLL_S: Final = 0.1
+# Six kinds are stopped one after the other, each within its grace of 10 s.
+_DOWN_TIMEOUT_S: Final = 120.0
 
 
 def read_config(path: str | None) -> tuple[bytes, str]:
@@ -58,8 +60,9 @@ async def run_foreground(
     Raises ConfigError: a bad file, a taken port, a component that refuses to start, or not ready within
     `timeout_s` (everything that was started is stopped first).
     """
-    _, plan = prepare(text, source, state, doors())
-    supervisor = Supervisor(state, plan, doors(), progress)
+    outside = doors()
+    _, plan = prepare(text, source, state, outside)
+    supervisor = Supervisor(state, plan, outside, progress)
     async with trio.open_nursery() as nursery:
         with trio.move_on_after(timeout_s) as patience:
             await nursery.start(supervisor.run)
@@ -136,10 +139,21 @@ async def run_down(state: ClusterState, *, purge: bool, progress: Progress) -> N
             progress(f"ended {name}, left behind by its supervisor")
         _end_pods(state)
     else:
-        while await _answers(state):  # noqa: ASYNC110  another process
-            await trio.sleep(_POLL_S)
+        await _until_gone(state)
     if purge:
         shutil.rmtree(state.root)
+
+
+async def _until_gone(state: ClusterState) -> None:
+    """Raises ConfigError: the supervisor does not end; nothing was deleted."""
+    with trio.move_on_after(_DOWN_TIMEOUT_S):
+        while await _answers(state):  # noqa: ASYNC110  another process
+            await trio.sleep(_POLL_S)
+        return
+    raise ConfigError(
+        f"cluster {state.name!r} did not stop within {_DOWN_TIMEOUT_S:g} s; "
+        f"see {str(state.log_of('supervisor'))!r}, end its supervisor, and say `raftkube down` again"
+    )
 
 
 async def _answers(state: ClusterState) -> bool:
