@@ -28,6 +28,7 @@ from raftkube.errors import (
 from raftkube.net import Address, Network, TlsFiles
 from raftkube.rng import Rng
 from raftkube.store.raft import mutants
+from raftkube.store.raft.counters import RaftCounters
 from raftkube.store.raft.machine import Machine
 from raftkube.store.raft.messages import Message
 from raftkube.store.raft.peers import Peers
@@ -78,6 +79,8 @@ class RaftNode:
         self._role = RoleChange("follower", Term(0), None, False)
         self._role_changed = trio.Event()
         self._listeners: list[Callable[[RoleChange], None]] = []
+        self._last_leader: str | None = None
+        self._leader_changes = 0
 
     # Life.
 
@@ -261,6 +264,32 @@ class RaftNode:
             failed=None if self._failure is None else str(self._failure),
         )
 
+    def counters(self) -> RaftCounters:
+        """What it has counted since its start. Raises Stopped before `run` has recovered."""
+        replica, peers = self._replica, self._peers
+        if replica is None:
+            raise Stopped("this member has not recovered yet")
+        proposals, reads, journal = replica.proposals, replica.reads, replica.journal
+        return RaftCounters(
+            leader_changes=self._leader_changes,
+            late_heartbeats=replica.late_heartbeats,
+            proposals_failed=proposals.failed,
+            proposals_pending=proposals.pending,
+            proposals_queued_bytes=proposals.queued_bytes,
+            entry_operations=proposals.entry_operations,
+            slow_applies=replica.slow_applies.count,
+            read_rounds=reads.rounds,
+            reads_failed=reads.failed,
+            reads_slow=reads.slow.count,
+            fsync_s=journal.fsync_s,
+            written_bytes=journal.written_bytes,
+            snapshot_save_s=replica.snapshots.save_s,
+            snapshots_installed=replica.snapshots.installed,
+            peers_sent_bytes=peers.sent_bytes,
+            peers_received_bytes=peers.received_bytes,
+            peers_send_failures=peers.send_failures,
+        )
+
     def _running(self) -> Replica:
         if self._replica is None or self._stopping:
             raise Stopped("this member is not running; nothing was proposed")
@@ -268,6 +297,9 @@ class RaftNode:
 
     def _note_role(self, role: RoleChange) -> None:
         before, self._role = self._role, role
+        if role.leader not in (None, self._last_leader):
+            self._last_leader = role.leader
+            self._leader_changes += 1
         if (before.role, before.leader) != (role.role, role.leader):
             log.info("raft_role", member=self._name, role=role.role, term=role.term, leader=role.leader)
         for listener in self._listeners:

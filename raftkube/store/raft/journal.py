@@ -21,6 +21,7 @@ from raftkube.disk import Disk, File
 from raftkube.errors import DiskFailed, InvariantViolation
 from raftkube.rng import Rng
 from raftkube.store.raft import journal_format as fmt
+from raftkube.store.raft.counters import DURATION_BUCKETS_S, Histogram
 from raftkube.store.raft.journal_recovery import Entry, Recovered, Segment, recover, segment_name
 
 _SEGMENT_BYTES: Final = 16 * 1024 * 1024
@@ -45,6 +46,9 @@ class SegmentedJournal(Journal):  # type: ignore[misc]
         self.failed: str | None = None
         self.fsyncs = 0
         self.fsync_s_total = 0.0
+        self.fsync_s = Histogram(DURATION_BUCKETS_S)
+        self.fsync_s_last = 0.0
+        self.written_bytes = 0
         try:
             recovered = recover(disk)
         except OSError as error:
@@ -221,6 +225,7 @@ class SegmentedJournal(Journal):  # type: ignore[misc]
         if self._fsync:
             self._sync_file(self._file)
         self._position += len(data)
+        self.written_bytes += len(data)
         self._batch += 1
         segment.high = max(segment.high, self._pending_high)
         self._pending, self._pending_high, self._dirty = [], 0, False
@@ -242,8 +247,10 @@ class SegmentedJournal(Journal):  # type: ignore[misc]
     def _sync_file(self, file: File) -> None:
         started = self._clock.monotonic()
         file.sync()
+        self.fsync_s_last = took_s = self._clock.monotonic() - started
         self.fsyncs += 1
-        self.fsync_s_total += self._clock.monotonic() - started
+        self.fsync_s_total += took_s
+        self.fsync_s.observe(took_s)
 
     def _roll(self, batch_bytes: int) -> None:
         """Begin a segment with room for the batch: complete and synced before it gets its name."""

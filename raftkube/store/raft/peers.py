@@ -10,6 +10,7 @@ take is buffered up to a bound, beyond which the connection is dropped.
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping
 from typing import Final, Protocol
 
@@ -77,16 +78,21 @@ class Peers:
         self._incoming: dict[str, Connection] = {}
         self._last: tuple[Message, bytes] | None = None
         self._closed = False
+        self.sent_bytes: Counter[str] = Counter()
+        self.received_bytes: Counter[str] = Counter()
+        self.send_failures: Counter[str] = Counter()
 
     def send(self, name: str, message: Message) -> None:
         """Hand `message` to the connection to `name`; dropped if there is none. Never waits or raises."""
         link = self._links.get(name)
         if link is None or self._closed:
+            self.send_failures[name] += 1
             return
         last = self._last
         if last is None or last[0] != message:  # an append often goes to several members
             last = self._last = (message, frame(message))
         link.send(last[1])
+        self.sent_bytes[name] += len(last[1])
 
     def close(self) -> None:
         """Nothing more leaves: this member has failed."""
@@ -205,6 +211,7 @@ class Peers:
             older.abort()
         try:
             while data := await connection.receive_some(_RECEIVE_BYTES):
+                self.received_bytes[name] += len(data)
                 messages = [msg.decode(body) for body in reader.feed(data)]
                 if self._incoming.get(name) is not connection or self._closed:
                     return  # what an older connection still brings is dropped

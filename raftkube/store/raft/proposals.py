@@ -23,6 +23,7 @@ from raftkube.errors import (
     StoreError,
 )
 from raftkube.limits import LOG_ENTRY_BYTES_MAX, LOG_ENTRY_OPERATIONS_MAX
+from raftkube.store.raft.counters import OPERATIONS_BUCKETS, Histogram
 from raftkube.store.raft.private import REGULAR
 from raftkube.store.raft.settings import RaftSettings
 from raftkube.store.raft.waiting import Waiter
@@ -53,6 +54,8 @@ class Proposals:
         self._in_flight: dict[int, _Batch] = {}
         self._taken: list[_Operation] = []  # out of the queue, on their way into the log
         self._resolutions: list[tuple[Waiter, Any]] = []
+        self.failed = 0
+        self.entry_operations = Histogram(OPERATIONS_BUCKETS)
 
     def add(self, payload: bytes, now: float) -> Waiter:
         """Queue one operation. Raises Overloaded, RequestTooLarge: definite, it is not queued."""
@@ -71,6 +74,16 @@ class Proposals:
         return waiter
 
     @property
+    def pending(self) -> int:
+        """Operations whose fate is not known yet."""
+        return len(self._waiting) + sum([len(batch.operations) for batch in self._in_flight.values()])
+
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes of the operations that wait for an entry."""
+        return self._waiting_bytes
+
+    @property
     def can_append(self) -> bool:
         """Something waits and the log may take another entry."""
         return bool(self._waiting) and len(self._in_flight) < self._in_flight_max
@@ -87,6 +100,7 @@ class Proposals:
             self._waiting_bytes -= len(operation.payload)
             taken.append(operation)
         self._taken = taken
+        self.entry_operations.observe(len(taken))
         return REGULAR + msgpack.packb([operation.payload for operation in taken]), taken
 
     def appended(self, index: int, term: int, operations: list[_Operation]) -> None:
@@ -143,6 +157,7 @@ class Proposals:
         while self._waiting and self._waiting[0].deadline <= now:
             operation = self._waiting.popleft()
             self._waiting_bytes -= len(operation.payload)
+            self.failed += 1
             operation.waiter.fail(DeadlineExpired("the proposal waited too long and was never proposed"))
         for batch in self._in_flight.values():
             if batch.operations[0].deadline > now:
@@ -161,12 +176,13 @@ class Proposals:
                 return min(at, batch.operations[0].deadline)
         return at
 
-    @staticmethod
-    def _fail(operations: list[_Operation], error: StoreError) -> None:
+    def _fail(self, operations: list[_Operation], error: StoreError) -> None:
+        self.failed += len(operations)
         for operation in operations:
             operation.waiter.fail(type(error)(error.message, **error.fields))
 
     def _refuse_waiting(self, refusal: Callable[[], StoreError]) -> None:
         waiting, self._waiting, self._waiting_bytes = self._waiting, deque(), 0
+        self.failed += len(waiting)
         for operation in waiting:
             operation.waiter.fail(refusal())

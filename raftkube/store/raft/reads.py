@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 from raftkube.errors import NoLeader
 from raftkube.rng import Rng
 from raftkube.store.raft import messages as msg
+from raftkube.store.raft.counters import SlowNotes
 from raftkube.store.raft.outlet import Outlet
 from raftkube.store.raft.waiting import Waiter
 
@@ -41,7 +42,9 @@ class _Local(NamedTuple):
 class Reads:
     """The reads of one member. `step` after each tick moves them on."""
 
-    def __init__(self, others: list[str], outlet: Outlet, timeout_s: float, rng: Rng) -> None:
+    def __init__(
+        self, others: list[str], outlet: Outlet, timeout_s: float, rng: Rng, slow_s: float = 0.5
+    ) -> None:
         self._others, self._outlet, self._timeout_s = others, outlet, timeout_s
         self._majority = (len(others) + 1) // 2 + 1
         self._new: list[_Local] = []  # arrived since the last round or request began
@@ -55,6 +58,9 @@ class Reads:
         self._sent_at: float | None = None
         self._mode: tuple[bool, int, str | None] | None = None
         self._count = 0
+        self._began_at = 0.0
+        self.rounds = self.failed = 0
+        self.slow = SlowNotes("slow_read_index", slow_s)
 
     def add(self, waiter: Waiter, now: float) -> None:
         """A read of this member; `waiter` gets None once the read may be served here."""
@@ -123,6 +129,7 @@ class Reads:
             if (self._new or self._remote_new) and view.committed_in_term:
                 self._begin_round(view)
         elif view.now - self._sent_at >= _REPEAT_S:
+            self._note_slow(view)
             self._send_round(view)
 
     def _begin_round(self, view: ReadView) -> None:
@@ -130,6 +137,8 @@ class Reads:
         self._remote_asked, self._remote_new = self._remote_new, []
         self._round, self._round_term, self._round_index = self._round + 1, view.term, view.commit_index
         self._acks = set()
+        self._began_at = view.now
+        self.rounds += 1
         self._send_round(view)
         if self._majority == 1:
             self._confirmed()
@@ -151,11 +160,20 @@ class Reads:
                 return
             self._asked, self._new = self._new, []
             self._round += 1
+            self._began_at = view.now
+            self.rounds += 1
         elif view.now - self._sent_at < _REPEAT_S:
             return
+        else:
+            self._note_slow(view)
         self._sent_at = view.now
         assert view.leader is not None
         self._outlet.send(view.leader, [msg.READ_REQUEST, self._round])
+
+    def _note_slow(self, view: ReadView) -> None:
+        waited_s = view.now - self._began_at
+        if waited_s >= self.slow.expected_s:
+            self.slow.note(view.now, waited_s, leader=view.leader, term=view.term, acks=len(self._acks))
 
     def _granted(self, index: int) -> None:
         for local in self._asked:
@@ -169,6 +187,7 @@ class Reads:
         for group in (self._new, self._asked, [local for _, _, local in self._applying]):
             for local in group:
                 if local.deadline <= now:
+                    self.failed += 1
                     local.waiter.fail(NoLeader("no leader confirmed the read in time; it had no effect"))
         self._new = [local for local in self._new if local.deadline > now]
         self._asked = [local for local in self._asked if local.deadline > now]

@@ -23,6 +23,7 @@ from raftkube.errors import InvariantViolation
 from raftkube.limits import LOG_ENTRY_BYTES_MAX
 from raftkube.rng import Rng
 from raftkube.store.raft import messages as msg
+from raftkube.store.raft.counters import SlowNotes
 from raftkube.store.raft.guard import Guard
 from raftkube.store.raft.journal import SegmentedJournal
 from raftkube.store.raft.machine import Machine
@@ -64,8 +65,11 @@ class Replica:
         self._world = World(rng)
         self._outlet = DelayedAppends(outlet, mutant.hold_appends_s, clock.monotonic)
         self.proposals = Proposals(settings)
-        self.reads = Reads(self._others, self._outlet, settings.read_timeout_s, rng)
+        self.reads = Reads(self._others, self._outlet, settings.read_timeout_s, rng, settings.slow_read_s)
         self._inbox: list[tuple[str, list[Message]]] = []
+        self._heartbeat_s, self.late_heartbeats = settings.heartbeat_s, 0
+        self.slow_applies = SlowNotes("slow_apply", settings.slow_apply_s)
+        self._slow_fsyncs = SlowNotes("slow_fsync", settings.slow_fsync_s)
         self._speculated = 0
         self.role = RoleChange("follower", Term(0), None, False)
         self.journal = SegmentedJournal(
@@ -138,13 +142,16 @@ class Replica:
 
     def _step(self) -> None:
         self._world.now = now = self._clock.monotonic()
+        if self.leading and now - self.core.next_heartbeat > self._heartbeat_s:
+            self.late_heartbeats += 1
         with self._world:
             inbox, self._inbox = self._inbox, []
             for name, messages in inbox:
                 for message in messages:
                     self._receive(name, message)
             self.core.doTick(0.0)
-        self.journal.sync()
+        if self.journal.sync() and self.journal.fsync_s_last > self._slow_fsyncs.expected_s:
+            self._slow_fsyncs.note(now, self.journal.fsync_s_last)
         self.guard.release()
         self._outlet.flush()
         self._note_role()
@@ -215,11 +222,16 @@ class Replica:
             raise InvariantViolation(f"entry {index} is of kind {kind!r}, which this version does not know")
 
     def _apply(self, index: int, payload: bytes) -> list[Any]:
+        started = self._clock.monotonic()
         try:
-            return self._machine.apply(LogIndex(index), payload)
+            results = self._machine.apply(LogIndex(index), payload)
         except Exception as error:
             what = f"{type(error).__name__}: {error}"
             raise InvariantViolation(f"entry {index} cannot be applied: {what}") from error
+        took_s = self._clock.monotonic() - started
+        if took_s > self.slow_applies.expected_s:
+            self.slow_applies.note(started, took_s, index=index, operations=len(results), bytes=len(payload))
+        return results
 
     def _speculate(self, index: int, command: bytes) -> None:
         """The mutant's defect: apply and acknowledge before anything is replicated."""

@@ -41,6 +41,9 @@ class RaftSettings:
     snapshot_chunk_bytes: int = _MIB
     cluster_id: str = ""  # "" : derived from the members' names
     mutant: str | None = None
+    slow_apply_s: float = 0.1  # etcd's thresholds of its warnings
+    slow_fsync_s: float = 1.0
+    slow_read_s: float = 0.5
 
     def __post_init__(self) -> None:
         if not 3 * self.heartbeat_s < self.election_timeout_min_s < self.election_timeout_max_s:

@@ -19,6 +19,7 @@ import trio
 from raftkube.disk import Disk
 from raftkube.errors import DiskFailed, InvariantViolation
 from raftkube.store.raft import messages as msg
+from raftkube.store.raft.counters import DURATION_BUCKETS_S, Histogram
 from raftkube.store.raft.guard import Guard
 from raftkube.store.raft.journal import SegmentedJournal
 from raftkube.store.raft.machine import Machine
@@ -72,6 +73,8 @@ class Snapshots:
         self._sending: dict[str, _Sending] = {}
         self._wanted: set[str] = set()
         self._incoming: IncomingSnapshot | None = None
+        self.save_s = Histogram(DURATION_BUCKETS_S)
+        self.installed = 0
 
     def attach(self, core: Core, guard: Guard) -> None:
         """pysyncobj and the guard exist from now on."""
@@ -141,6 +144,7 @@ class Snapshots:
         term = self._journal.term_at(index)
         if term is None or index <= self.index:
             return
+        started = trio.current_time()
         writer = SnapshotWriter(self._disk, SnapshotId(index, term))
         for chunk in self._machine.snapshot():
             writer.write(chunk)
@@ -149,6 +153,7 @@ class Snapshots:
             writer.abandon()  # a newer one was installed meanwhile
             return
         self._name, self.index = writer.finish(), index
+        self.save_s.observe(trio.current_time() - started)
         self._journal.compact(self._first_kept(index))
         log.info("snapshot_made", index=index, log_first=self._journal.first_index)
 
@@ -280,4 +285,5 @@ class Snapshots:
         index = self._restore(incoming.finish())
         self._journal.sync()
         self.core.jump_to(index)
+        self.installed += 1
         log.info("snapshot_installed", index=index)
