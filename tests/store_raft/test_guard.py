@@ -324,11 +324,52 @@ def test_a_member_that_hears_its_leader_votes_for_nobody() -> None:
     guarded = Guarded()
     guarded.receive("n2", msg.APPEND, 1, 1, 1, 0, [])
     assert guarded.receive("n3", msg.PRE_VOTE, 1, 2, 100, 1) == []
-    assert guarded.receive("n3", msg.REQUEST_VOTE, 2, 100, 1) == []
+    assert guarded.receive("n3", msg.REQUEST_VOTE, 2, 100, 1, False) == []
     assert guarded.replica.core.term == 1
     guarded.clock.now += SETTINGS.election_timeout_min_s + 0.01
     assert ("n3", [msg.PRE_VOTE_OK, 2]) in guarded.receive("n3", msg.PRE_VOTE, 2, 2, 100, 1)
-    assert ("n3", [msg.VOTE, 2]) in guarded.receive("n3", msg.REQUEST_VOTE, 2, 100, 1)
+    assert ("n3", [msg.VOTE, 2]) in guarded.receive("n3", msg.REQUEST_VOTE, 2, 100, 1, False)
+
+
+def test_an_election_that_the_leader_asked_for_passes_stickiness() -> None:
+    guarded = Guarded()
+    guarded.receive("n2", msg.APPEND, 1, 1, 1, 0, [])
+    assert guarded.receive("n3", msg.REQUEST_VOTE, 2, 100, 1, False) == []
+    assert ("n3", [msg.VOTE, 2]) in guarded.receive("n3", msg.REQUEST_VOTE, 2, 100, 1, True)
+    guarded = Guarded()
+    term = guarded.lead()
+    assert guarded.receive("n3", msg.REQUEST_VOTE, term + 1, 100, term, False) == []
+    assert guarded.replica.leading
+    assert ("n3", [msg.VOTE, term + 1]) in guarded.receive("n3", msg.REQUEST_VOTE, term + 1, 100, term, True)
+    assert not guarded.replica.leading
+
+
+def test_only_the_leader_of_the_term_can_ask_for_an_election() -> None:
+    guarded = Guarded()
+    guarded.receive("n2", msg.APPEND, 3, 1, 1, 0, [])
+    assert guarded.receive("n4", msg.TIMEOUT_NOW, 3) == []
+    assert guarded.receive("n4", msg.TIMEOUT_NOW, 4) == []
+    assert guarded.receive("n2", msg.TIMEOUT_NOW, 2) == [("n2", [msg.TERM_AHEAD, 3])]
+    assert guarded.replica.core.term == 3
+    asked = guarded.receive("n2", msg.TIMEOUT_NOW, 3)
+    assert sorted(asked) == [(name, [msg.REQUEST_VOTE, 4, 1, 0, True]) for name in FIVE]
+    assert guarded.receive("n2", msg.TIMEOUT_NOW, 3) == [("n2", [msg.TERM_AHEAD, 4])]
+
+
+def test_a_hand_over_survives_a_heartbeat_behind_it_and_ends_with_its_term() -> None:
+    guarded = Guarded()
+    guarded.receive("n2", msg.APPEND, 1, 1, 1, 0, [])
+    guarded.replica.deliver("n2", [[msg.TIMEOUT_NOW, 1], [msg.APPEND, 1, 1, 1, 0, []]])
+    guarded.sent.clear()
+    guarded.replica.pump()
+    assert ("n3", [msg.REQUEST_VOTE, 2, 1, 0, True]) in guarded.sent
+    guarded = Guarded()
+    guarded.receive("n2", msg.APPEND, 1, 1, 1, 0, [])
+    guarded.replica.deliver("n2", [[msg.TIMEOUT_NOW, 1]])
+    guarded.replica.deliver("n3", [[msg.APPEND, 2, 1, 1, 0, []]])  # somebody leads a newer term already
+    guarded.sent.clear()
+    guarded.replica.pump()
+    assert [message[0] for _, message in guarded.sent] == [msg.APPENDED]
 
 
 def test_a_shorter_log_gets_no_pre_vote_and_no_vote() -> None:
@@ -336,13 +377,13 @@ def test_a_shorter_log_gets_no_pre_vote_and_no_vote() -> None:
     guarded.receive("n2", msg.APPEND, 1, 1, 1, 0, [entry(2, 1), entry(3, 1)])
     guarded.clock.now += SETTINGS.election_timeout_min_s + 0.01
     assert guarded.receive("n3", msg.PRE_VOTE, 1, 2, 2, 1) == []
-    assert guarded.receive("n3", msg.REQUEST_VOTE, 2, 2, 1) == []
-    assert guarded.receive("n3", msg.REQUEST_VOTE, 2, 3, 1) == [("n3", [msg.VOTE, 2])]
+    assert guarded.receive("n3", msg.REQUEST_VOTE, 2, 2, 1, False) == []
+    assert guarded.receive("n3", msg.REQUEST_VOTE, 2, 3, 1, False) == [("n3", [msg.VOTE, 2])]
 
 
 def test_one_vote_a_term_even_after_power_loss() -> None:
     guarded = Guarded()
-    assert guarded.receive("n3", msg.REQUEST_VOTE, 4, 1, 0) == [("n3", [msg.VOTE, 4])]
+    assert guarded.receive("n3", msg.REQUEST_VOTE, 4, 1, 0, False) == [("n3", [msg.VOTE, 4])]
     guarded.disk.crash(lose_all=True)
     disk, guarded = guarded.disk, Guarded()
     assert disk is not guarded.disk
@@ -351,7 +392,7 @@ def test_one_vote_a_term_even_after_power_loss() -> None:
         name="n1", others=FIVE, disk=disk, clock=ManualClock(), rng=Random(2), machine=ListMachine(),
         outlet=guarded, settings=SETTINGS, mutant=find(None), on_role=lambda role: None,
     )  # fmt: skip
-    again.deliver("n4", [[msg.REQUEST_VOTE, 4, 9, 9]])
+    again.deliver("n4", [[msg.REQUEST_VOTE, 4, 9, 9, False]])
     again.pump()
     assert guarded.sent == []
     assert again.core.term == 4
@@ -362,7 +403,7 @@ def test_a_lower_term_is_told_the_higher_one() -> None:
     guarded.receive("n2", msg.APPEND, 7, 1, 1, 0, [])
     for message in (
         [msg.APPEND, 3, 1, 1, 0, []],
-        [msg.REQUEST_VOTE, 3, 1, 0],
+        [msg.REQUEST_VOTE, 3, 1, 0, False],
         [msg.PRE_VOTE, 1, 3, 1, 0],
         [msg.READ_ROUND, 3, 1],
     ):
@@ -381,7 +422,7 @@ def test_a_lower_term_is_told_the_higher_one() -> None:
     ("message", "held"),
     [
         ([msg.APPEND, 1, 1, 1, 0, [entry(2, 1)]], msg.APPENDED),
-        ([msg.REQUEST_VOTE, 1, 1, 0], msg.VOTE),
+        ([msg.REQUEST_VOTE, 1, 1, 0, False], msg.VOTE),
     ],
     ids=["acknowledgement", "vote"],
 )

@@ -35,6 +35,7 @@ from raftkube.store.raft.peers import Peers
 from raftkube.store.raft.private import ROLES
 from raftkube.store.raft.replica import Replica
 from raftkube.store.raft.settings import RaftSettings, RaftStatus, RoleChange
+from raftkube.store.raft.transfer import TRANSFER_TIMEOUT_S
 from raftkube.store.raft.waiting import Waiter
 from raftkube.types import LogIndex, Term
 
@@ -169,6 +170,7 @@ class RaftNode:
         if replica is None:
             return
         replica.proposals.stop(lambda: Stopped("this member has stopped; nothing was proposed"))
+        replica.transfer.stop(Stopped("this member has stopped"))
         replica.reads.fail_all(Stopped("this member has stopped; the read had no effect"))
         try:
             replica.snapshots.close()
@@ -197,15 +199,24 @@ class RaftNode:
         self._queue(operation).tell(done)
 
     def _queue(self, operation: bytes) -> Waiter:
-        replica = self._running()
-        if not replica.leading:
-            leader = replica.leader
-            if leader is None:
-                raise NoLeader("no member is known to lead; nothing was proposed")
-            raise NotLeader(f"this member does not lead, {leader} does", leader=leader)
-        waiter = replica.proposals.add(operation, self._clock.monotonic())
+        waiter = self._leading().proposals.add(operation, self._clock.monotonic())
         self._wake.set()
         return waiter
+
+    async def transfer_leadership(
+        self, to: str | None = None, *, timeout_s: float = TRANSFER_TIMEOUT_S
+    ) -> str:
+        """Make the voting member `to` (an id or a name; None: the most up-to-date one) lead; the id of
+        whoever leads afterwards. Proposals wait meanwhile, and fail with NotLeader if it succeeds.
+
+        Raises, and this member leads on, NotLeader, NoLeader, InvalidRequest, Unreachable, Overloaded (it is
+        under way to another), DeadlineExpired; Indefinite: the target was asked and may still win.
+        Cancelled: it goes on. Source: Raft thesis §3.10.
+        """
+        replica = self._leading()
+        waiter = replica.transfer.begin(to, self._clock.monotonic(), timeout_s)
+        self._wake.set()
+        return str(await waiter.wait())
 
     async def read_index(self) -> None:
         """Wait until what this member has applied holds every write acknowledged before the call.
@@ -263,6 +274,16 @@ class RaftNode:
             journal_bytes=journal.live_bytes,
             failed=None if self._failure is None else str(self._failure),
         )
+
+    def _leading(self) -> Replica:
+        """Raises NotLeader, NoLeader, Stopped."""
+        replica = self._running()
+        if not replica.leading:
+            leader = replica.leader
+            if leader is None:
+                raise NoLeader("no member is known to lead; nothing was proposed")
+            raise NotLeader(f"this member does not lead, {leader} does", leader=leader)
+        return replica
 
     def counters(self) -> RaftCounters:
         """What it has counted since its start. Raises Stopped before `run` has recovered."""

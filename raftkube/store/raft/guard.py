@@ -26,7 +26,7 @@ from raftkube.store.raft import messages as msg
 from raftkube.store.raft.journal import SegmentedJournal
 from raftkube.store.raft.messages import Message
 from raftkube.store.raft.outlet import Outlet
-from raftkube.store.raft.prevote import PreVote
+from raftkube.store.raft.prevote import NEVER, PreVote
 from raftkube.store.raft.private import LEADER, Core, Member
 from raftkube.store.raft.progress import Progress
 from raftkube.store.raft.settings import RaftSettings
@@ -59,6 +59,7 @@ class Guard(Transport):  # type: ignore[misc]
         self._held: list[tuple[str, Message]] = []
         self._commit_notes: dict[str, Message] = {}
         self._reply_override: tuple[int, bool] | None = None  # (next index, reset) of the append at hand
+        self._transfer_term = -1  # the term that a leader asked this member to campaign for
         self.on_snapshot_needed: Callable[[str], None] = lambda name: None
 
     # pysyncobj sends.
@@ -71,12 +72,9 @@ class Guard(Transport):  # type: ignore[misc]
         elif kind == "next_node_idx":
             self._held.append((name, self._acknowledgement(message)))
         elif kind == "request_vote":
-            self._held.append(
-                (
-                    name,
-                    [msg.REQUEST_VOTE, message["term"], message["last_log_index"], message["last_log_term"]],
-                )
-            )
+            term, last_index, last_term = message["term"], message["last_log_index"], message["last_log_term"]
+            transfer = term == self._transfer_term
+            self._held.append((name, [msg.REQUEST_VOTE, term, last_index, last_term, transfer]))
         elif kind == "response_vote":
             self._held.append((name, [msg.VOTE, message["term"]]))
         else:
@@ -221,11 +219,11 @@ class Guard(Transport):  # type: ignore[misc]
             {"type": "next_node_idx", "next_node_idx": next_index, "reset": reset, "success": success},
         )
 
-    def _on_request_vote(self, name: str, term: int, last_index: int, last_term: int) -> None:
+    def _on_request_vote(self, name: str, term: int, last_index: int, last_term: int, transfer: bool) -> None:
         core = self.core
         if term < core.term:
             self._outlet.send(name, [msg.TERM_AHEAD, core.term])
-        elif core.role != LEADER and not self.prevote.hears_leader(self._now()):
+        elif transfer or (core.role != LEADER and not self.prevote.hears_leader(self._now())):
             self._onMessageReceived(
                 self._others[name],
                 {
@@ -256,6 +254,14 @@ class Guard(Transport):  # type: ignore[misc]
     def _on_term_ahead(self, name: str, term: int) -> None:
         self.learn_term(name, term)
 
+    def _on_timeout_now(self, name: str, term: int) -> None:
+        """The leader hands over (Raft thesis §3.10): `hurry` acts on it."""
+        core = self.core
+        if term < core.term:
+            self._outlet.send(name, [msg.TERM_AHEAD, core.term])
+        elif term == core.term and core.leader_name == name:
+            self._transfer_term = term + 1
+
     def learn_term(self, name: str, term: int) -> None:
         """Adopt a higher term that `name` spoke of (Raft §5.1)."""
         if term > self.core.term:
@@ -263,10 +269,15 @@ class Guard(Transport):  # type: ignore[misc]
 
     # Elections.
 
+    def hurry(self) -> None:
+        """Before a tick: campaign in it if the leader asked for it and nothing newer came meanwhile."""
+        if self._transfer_term == self.core.term + 1 and self.core.role != LEADER:
+            self.core.election_deadline = NEVER
+
     def may_campaign(self) -> bool:
         """pysyncobj's election deadline has passed: ask for pre-votes; True once they are granted."""
         now, term = self._now(), self.core.term
-        if self.prevote.passed(now, term):
+        if self._transfer_term == term + 1 or self.prevote.passed(now, term):
             return True
         number = self.prevote.next_round(now, term)
         if number is not None:
@@ -304,4 +315,5 @@ class Guard(Transport):  # type: ignore[misc]
         msg.PRE_VOTE: _on_pre_vote,
         msg.PRE_VOTE_OK: _on_pre_vote_ok,
         msg.TERM_AHEAD: _on_term_ahead,
+        msg.TIMEOUT_NOW: _on_timeout_now,
     }

@@ -12,12 +12,12 @@ from raftkube.limits import LOG_ENTRY_BYTES_MAX
 from raftkube.wire.frames import FrameError, unpack
 
 PROTOCOL: Final = "raftkube-peer"
-VERSION: Final = 1
+VERSION: Final = 2
 
 HELLO = 0  # [protocol, version, cluster id, from, to]
 APPEND = 1  # [term, commit_index, prev_index, prev_term, [[command, index, term], ...]]
 APPENDED = 2  # [term, next_index, reset, success]
-REQUEST_VOTE = 3  # [term, last_index, last_term]
+REQUEST_VOTE = 3  # [term, last_index, last_term, transfer]: the leader asked for this election
 VOTE = 4  # [term]
 PRE_VOTE = 5  # [round, next term, last_index, last_term]
 PRE_VOTE_OK = 6  # [round]
@@ -30,6 +30,7 @@ SNAPSHOT = 12  # [term, snapshot index, snapshot term, offset, data, last]
 SNAPSHOT_OK = 13  # [term, snapshot index, next offset, done]
 PING = 14  # []
 PONG = 15  # []
+TIMEOUT_NOW = 16  # [term]: the leader of that term hands over; campaign at once
 
 Message = list[Any]
 
@@ -37,7 +38,7 @@ _SHAPES: Final[dict[int, tuple[type, ...]]] = {
     HELLO: (str, int, str, str, str),
     APPEND: (int, int, int, int, list),
     APPENDED: (int, int, bool, bool),
-    REQUEST_VOTE: (int, int, int),
+    REQUEST_VOTE: (int, int, int, bool),
     VOTE: (int,),
     PRE_VOTE: (int, int, int, int),
     PRE_VOTE_OK: (int,),
@@ -50,6 +51,7 @@ _SHAPES: Final[dict[int, tuple[type, ...]]] = {
     SNAPSHOT_OK: (int, int, int, bool),
     PING: (),
     PONG: (),
+    TIMEOUT_NOW: (int,),
 }
 # A group commit of the largest size carries its envelope beside the operations.
 _COMMAND_BYTES_MAX: Final = LOG_ENTRY_BYTES_MAX + 1024 * 1024

@@ -27,7 +27,8 @@ _PINNED: Final = "0.3.17"
 _GLOBALS: Final = ("monotonicTime", "random", "createJournal", "PIPE_NOTIFIER_ENABLED")
 _METHODS: Final = (
     "_SyncObj__connectedToAnyone", "_SyncObj__doApplyCommand", "_SyncObj__tryLogCompaction",
-    "_SyncObj__loadDumpFile", "_SyncObj__setCurrentTerm", "_SyncObj__setState",
+    "_SyncObj__loadDumpFile", "_SyncObj__setCurrentTerm", "_SyncObj__setState", "isNodeConnected",
+    "otherNodes",
     "_checkCommandsToApply", "_applyCommand", "_onTick", "doTick",
 )  # fmt: skip
 _FIELDS: Final = (
@@ -234,6 +235,14 @@ class Core(SyncObj):  # type: ignore[misc]
     def match_index(self, name: str) -> int:
         """What `name` is known to hold, 0 before it answered this leader."""
         return int(self._SyncObj__raftMatchIndex.get(Member(name), 0))
+
+    def voters(self) -> list[str]:
+        """The other members that vote."""
+        return [node.id for node in self.otherNodes]
+
+    def is_connected(self, name: str) -> bool:
+        """Can `name` be sent to?"""
+        return bool(self.isNodeConnected(Member(name)))
 
     def adopt_term(self, term: int) -> None:
         """Become a follower of `term`, which is higher than ours (Raft paper §5.1)."""

@@ -56,6 +56,7 @@ class Proposals:
         self._resolutions: list[tuple[Waiter, Any]] = []
         self.failed = 0
         self.entry_operations = Histogram(OPERATIONS_BUCKETS)
+        self.held = False  # nothing may enter the log: leadership is being handed over
 
     def add(self, payload: bytes, now: float) -> Waiter:
         """Queue one operation. Raises Overloaded, RequestTooLarge: definite, it is not queued."""
@@ -86,7 +87,7 @@ class Proposals:
     @property
     def can_append(self) -> bool:
         """Something waits and the log may take another entry."""
-        return bool(self._waiting) and len(self._in_flight) < self._in_flight_max
+        return bool(self._waiting) and not self.held and len(self._in_flight) < self._in_flight_max
 
     def take(self) -> tuple[bytes, list[_Operation]]:
         """The next entry's command and its operations, which leave the queue."""

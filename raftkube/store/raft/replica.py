@@ -35,6 +35,7 @@ from raftkube.store.raft.proposals import Proposals
 from raftkube.store.raft.reads import Reads, ReadView
 from raftkube.store.raft.settings import RaftSettings, RoleChange
 from raftkube.store.raft.snapshots import Snapshots
+from raftkube.store.raft.transfer import Transfer
 from raftkube.types import LogIndex, Term
 
 _STRICTLY_LATER_S: Final = 0.0005  # pysyncobj compares deadlines with <
@@ -85,6 +86,7 @@ class Replica:
         self.guard.core = self.core
         self.guard.on_snapshot_needed = self.snapshots.needed_by
         self.snapshots.attach(self.core, self.guard)
+        self.transfer = Transfer(name, self.core, self.journal, self.proposals, self._outlet)
         self.journal.sync()
 
     # Plain reads.
@@ -114,6 +116,7 @@ class Replica:
             self.reads.next_deadline(),
             self._outlet.next_deadline(),
             self.snapshots.next_deadline(),
+            self.transfer.next_deadline(),
         )
 
     # The step.
@@ -149,6 +152,7 @@ class Replica:
             for name, messages in inbox:
                 for message in messages:
                     self._receive(name, message)
+            self.guard.hurry()
             self.core.doTick(0.0)
         if self.journal.sync() and self.journal.fsync_s_last > self._slow_fsyncs.expected_s:
             self._slow_fsyncs.note(now, self.journal.fsync_s_last)
@@ -157,6 +161,7 @@ class Replica:
         self._note_role()
         self.proposals.flush()
         self.proposals.expire(now)
+        self.transfer.step(now)
         self.reads.step(self._view())
         self.snapshots.step(now)
 
@@ -188,7 +193,7 @@ class Replica:
             return
         before, self.role = self.role, role
         if before.role == "leader" and (not self.leading or before.term != role.term):
-            self.proposals.step_down(role.leader)
+            self.proposals.step_down(role.leader or self.transfer.target)
         self._on_role(role)
 
     # What pysyncobj asks.
