@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import click
 
-from raftkube.errors import ConfigError, DiskFailed, InvariantViolation, RaftkubeError
+from raftkube.errors import ConfigError, DiskFailed, InvariantViolation, MemberRetired, RaftkubeError
 from raftkube.version import KUBERNETES_VERSION, VERSION
 
 
@@ -76,8 +76,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return 130 if group.subgroup(KeyboardInterrupt) else _explain(group)
 
 
-# 3: damage or a failed disk. Nothing may start the process again by itself: a person looks first.
-_EXIT_CODES: Final = ((ConfigError, 2), (DiskFailed, 3), (InvariantViolation, 3), (RaftkubeError, 1))
+# 3: damage, a failed disk, a member that was removed. Nothing may start the process again by itself: a
+# person looks first.
+_EXIT_CODES: Final = (
+    (ConfigError, 2), (DiskFailed, 3), (InvariantViolation, 3), (MemberRetired, 3), (RaftkubeError, 1),
+)  # fmt: skip
 
 
 def _explain(error: BaseException) -> int:
