@@ -26,10 +26,24 @@ class InvariantViolation(RaftkubeError):
 
 
 class DiskFailed(RaftkubeError):
-    """A write or a sync failed: the node stops; the step is never retried (the kernel may have dropped
-    the pages) and nothing restarts the node by itself."""
+    """A write or a sync failed: the member takes part in nothing any more; the step is never retried (the
+    kernel may have dropped the pages) and nothing restarts the member by itself."""
 
     code: ClassVar[str] = "disk_failed"
+
+
+class DiskFull(DiskFailed):
+    """There is no room for what must be written. Nothing that was promised is in danger: the member goes
+    on from what its disk holds once there is room again."""
+
+    code: ClassVar[str] = "disk_full"
+
+
+class MemberRetired(RaftkubeError):
+    """This member's id is not the cluster's any more (it was removed), or its directory was wiped: the
+    node stops, and only under a new id can a member of its name take part again."""
+
+    code: ClassVar[str] = "member_retired"
 
 
 class StoreError(RaftkubeError):
@@ -149,6 +163,12 @@ class Stopped(Definite):
     code: ClassVar[str] = "stopped"
 
 
+class MembershipRefused(Definite):
+    """The members were not changed; the message says which condition the change fails."""
+
+    code: ClassVar[str] = "membership_refused"
+
+
 class WatchEnded(Definite):
     """The server ended this watch: it fell too far behind, or the server stops.
 
@@ -181,7 +201,8 @@ _STORE_ERRORS: dict[str, type[StoreError]] = {
     for cls in (
         Indefinite, InvalidRequest, RequestTooLarge, TooManyOperations, DuplicateKey, Compacted,
         FutureRevision, LeaseNotFound, LeaseExists, NotLeader, NoLeader, Overloaded, DeadlineExpired,
-        PermissionDenied, Unreachable, Stopped, WatchEnded, ProposalTimeout, LeadershipLost, ConnectionLost,
+        PermissionDenied, Unreachable, Stopped, MembershipRefused, WatchEnded, ProposalTimeout,
+        LeadershipLost, ConnectionLost,
     )
 }  # fmt: skip
 
