@@ -29,14 +29,15 @@ class EventBatch(NamedTuple):
 class EventHistory:
     """Events of the revisions from `first` on, without gaps."""
 
-    __slots__ = ("_events", "first")
+    __slots__ = ("_events", "_gone", "first")
 
     def __init__(self, first: int) -> None:
         self.first = first
+        self._gone = 0  # places in front whose events are forgotten
         self._events: list[tuple[Event, ...]] = []
 
     def __len__(self) -> int:
-        return len(self._events)
+        return len(self._events) - self._gone
 
     def append(self, events: tuple[Event, ...]) -> None:
         """Add the events of the next revision."""
@@ -44,28 +45,35 @@ class EventHistory:
 
     def at(self, revision: int) -> tuple[Event, ...]:
         """The events of `revision`; empty if it lies before the first."""
-        return self._events[revision - self.first] if revision >= self.first else ()
+        return self._events[self._gone + revision - self.first] if revision >= self.first else ()
 
     def drop_below(self, revision: int) -> None:
-        """Forget the revisions below `revision`."""
-        if revision > self.first:
-            del self._events[: revision - self.first]
-            self.first = revision
+        """Forget the revisions below `revision`, in time linear in how many there are."""
+        count = revision - self.first
+        if count > 0:
+            self._events[self._gone : self._gone + count] = [()] * count
+            self.first, self._gone = revision, self._gone + count
+            if 2 * self._gone > len(self._events):  # the list moves seldom, for it may be long
+                del self._events[: self._gone]
+                self._gone = 0
 
     def select(self, after: int, key: bytes, range_end: bytes, limit: int) -> EventBatch:
         """Events of keys in a range, of revisions above `after`: about `limit`, or SELECTED_BYTES_MAX."""
-        begin = max(0, after + 1 - self.first)
+        begin = self._gone + max(0, after + 1 - self.first)
         end = min(len(self._events), begin + REVISIONS_SCANNED_MAX)
         found: list[tuple[Revision, tuple[Event, ...]]] = []
         position, room_bytes = begin, SELECTED_BYTES_MAX
         while position < end and limit > 0 and room_bytes > 0:
             events = select_events(self._events[position], key, range_end)
             if events:
-                found.append((Revision(self.first + position), events))
+                found.append((Revision(self._revision_at(position)), events))
                 limit -= len(events)
                 room_bytes -= sum([event_bytes(event) for event in events])
             position += 1
-        return EventBatch(tuple(found), Revision(max(after, self.first + position - 1)))
+        return EventBatch(tuple(found), Revision(max(after, self._revision_at(position) - 1)))
+
+    def _revision_at(self, position: int) -> int:
+        return self.first + position - self._gone
 
 
 def event_bytes(event: Event) -> int:

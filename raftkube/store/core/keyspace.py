@@ -151,14 +151,20 @@ class Keyspace:
         names = sorted([*live, *dead])[:count]
         return [(name, self._live.get(name) or self._dead[name]) for name in names]
 
-    def load(self, records: dict[bytes, Record]) -> None:
-        """Add whole records, as a snapshot holds them: each non-empty, oldest version first."""
-        self._live.update({key: record for key, record in records.items() if record[-1].version})
-        self._dead.update({key: record for key, record in records.items() if not record[-1].version})
+    def extend(self, key: bytes, versions: Record) -> None:
+        """Add versions, oldest first, at least one, behind those that `key` has, as a snapshot holds them."""
+        record = self._record(key)
+        if record is not None:
+            del (self._live if record[-1].version else self._dead)[key]
+            versions = record + versions
+        (self._live if versions[-1].version else self._dead)[key] = versions
 
-    def newest(self) -> Iterator[KeyValue]:
-        """The newest version of every key that exists, in key order."""
-        return (record[-1] for record in self._live.values())
+    def discard(self, count: int) -> bool:
+        """Free up to so many keys of each index; True once there are none."""
+        for index in (self._live, self._dead):
+            for _ in range(min(count, len(index))):
+                index.popitem()
+        return not self._live and not self._dead
 
     def _record(self, key: bytes) -> Record | None:
         record: Record | None = self._live.get(key)

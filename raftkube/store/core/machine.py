@@ -15,7 +15,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Final, assert_never
 from weakref import WeakSet
 
@@ -30,7 +30,8 @@ from raftkube.store.core.compare import holds
 from raftkube.store.core.history import EventBatch, EventHistory
 from raftkube.store.core.keyspace import Keyspace, Selection, tombstone
 from raftkube.store.core.leases import Lease, LeaseTable, LeaseView, lease_exists, lease_not_found
-from raftkube.store.core.snapshot import Pin, hash_state, history_of, read_snapshot, snapshot_chunks
+from raftkube.store.core.restore import build_image
+from raftkube.store.core.snapshot import Pin, hash_state, snapshot_chunks
 from raftkube.store.core.validation import validate
 from raftkube.types import Revision
 from raftkube.wire.store import (
@@ -178,16 +179,22 @@ class StateMachine:
 
         Raises InvariantViolation on any damage.
         """
-        image = read_snapshot(chunks)
+        building = cls.restoring(chunks)
+        while True:
+            try:
+                next(building)
+            except StopIteration as done:
+                machine: StateMachine = done.value
+                return machine
+
+    @classmethod
+    def restoring(cls, chunks: Iterable[bytes]) -> Generator[None, None, StateMachine]:
+        """As `restore`, in slices of a few milliseconds: the generator returns the machine."""
+        image = yield from build_image(chunks)
         machine = cls()
         machine._revision = image.revision
         machine._compact_revision = machine._trimmed = image.compact_revision
-        machine._keyspace.load(image.records)
-        machine._history = history_of(image, machine._keyspace)
-        for lease, ttl_s, renewal in image.leases:
-            machine._leases.add(lease, ttl_s, renewal)
-        for kv in machine._keyspace.newest():
-            machine._leases.move(kv.key, 0, kv.lease)
+        machine._keyspace, machine._history, machine._leases = image.keyspace, image.history, image.leases
         return machine
 
     def trim(self, revisions_max: int) -> bool:
@@ -202,9 +209,19 @@ class StateMachine:
                 for event in self._history.at(revision):
                     self._keyspace.compact(event.kv.key, target)
             self._trimmed = end
-            if end == target:
-                self._history.drop_below(target)
+            self._history.drop_below(end)
         return self._trimmed == target
+
+    def discard(self, keys_max: int) -> bool:
+        """Free a part of a state that nobody uses any more; True once nothing large is left.
+
+        To drop the last reference would free all of it in one step. A snapshot that is still being taken
+        of it keeps it whole.
+        """
+        if self._pins:
+            return False
+        self._history.drop_below(min(self._history.first + keys_max, self._revision + 1))
+        return self._keyspace.discard(keys_max) and not len(self._history)
 
     def _evaluate(self, op: Op) -> Result:
         match op:

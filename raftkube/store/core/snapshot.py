@@ -12,24 +12,24 @@ the payload in msgpack itself:
 
 Events above the compact revision are not stored: they are two neighbouring versions of a key. Those of
 the compact revision are, since what they replaced is gone from the keys. The state hash is taken over
-all payloads before the end; it covers what can be read, and nothing that waits to be trimmed.
+all payloads before the end; it covers what can be read, and nothing that waits to be trimmed. `restore`
+reads it all back.
 """
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import islice
 from typing import Any, Final, TypeVar
 
 import msgpack
 
-from raftkube.errors import InvariantViolation
 from raftkube.store.core.history import EventHistory, event_bytes
 from raftkube.store.core.keyspace import Keyspace, visible
-from raftkube.wire.store import DELETE_EVENT, PUT_EVENT, Event, KeyValue, event_from_wire
+from raftkube.wire.store import Event, KeyValue
 
 FORMAT: Final = 1
 HEADER: Final = 1
@@ -61,18 +61,6 @@ class Pin:
     edge: tuple[Event, ...]
 
 
-@dataclass(slots=True)
-class Image:
-    """The content of a snapshot."""
-
-    revision: int
-    compact_revision: int
-    leases: list[list[int]] = field(default_factory=list)
-    edge: list[Event] = field(default_factory=list)
-    records: dict[bytes, list[KeyValue]] = field(default_factory=dict)
-    changes: list[list[bytes]] = field(default_factory=list)
-
-
 def snapshot_chunks(pin: Pin, keyspace: Keyspace, history: EventHistory) -> Iterator[bytes]:
     """The snapshot, a section at a time; the state may move on between them."""
     digest = blake2b(digest_size=8)
@@ -88,36 +76,6 @@ def hash_state(pin: Pin, keyspace: Keyspace, history: EventHistory) -> int:
     for _, payload in _sections(pin, keyspace, history):
         digest.update(payload)
     return int.from_bytes(digest.digest(), "big")
-
-
-def read_snapshot(chunks: Iterable[bytes]) -> Image:
-    """The content of a snapshot, however its bytes are cut. Raises InvariantViolation on any damage."""
-    sections = _verified_sections(chunks)
-    nothing: tuple[int, Any] = (END, None)
-    kind, header = next(sections, nothing)
-    if kind != HEADER or header[0] != FORMAT:
-        raise InvariantViolation(f"not a snapshot of format {FORMAT}")
-    image = Image(revision=header[1], compact_revision=header[2])
-    for kind, items in sections:
-        _add_section(image, kind, items)
-    return image
-
-
-def history_of(image: Image, keyspace: Keyspace) -> EventHistory:
-    """The events that the keys and the order of changes imply."""
-    edge = [tuple(image.edge)] if image.edge else []
-    first_change = image.revision + 1 - len(image.changes)
-    history = EventHistory(first_change - len(edge))
-    for events in edge:
-        history.append(events)
-    for revision, keys in enumerate(image.changes, first_change):
-        history.append(tuple([_event(keyspace, key, revision) for key in keys]))
-    return history
-
-
-def _event(keyspace: Keyspace, key: bytes, revision: int) -> Event:
-    kv, prev = keyspace.version(key, revision)
-    return Event(PUT_EVENT if kv.version else DELETE_EVENT, kv, prev)
 
 
 def _sections(pin: Pin, keyspace: Keyspace, history: EventHistory) -> Iterator[Section]:
@@ -179,57 +137,6 @@ def _batches_by_size(items: Iterable[_Item], size_of: Callable[[_Item], int]) ->
             batch, batch_bytes = [], 0
     if batch:
         yield batch
-
-
-def _verified_sections(chunks: Iterable[bytes]) -> Iterator[tuple[int, Any]]:
-    digest = blake2b(digest_size=8)
-    ended = False
-    for kind, payload in _unframed(chunks):
-        if ended:
-            raise InvariantViolation("the snapshot goes on after its end")
-        content = msgpack.unpackb(payload)
-        if kind == END:
-            ended = True
-            if content != [int.from_bytes(digest.digest(), "big")]:
-                raise InvariantViolation("the snapshot does not have the hash of its state")
-            continue
-        digest.update(payload)
-        yield kind, content
-    if not ended:
-        raise InvariantViolation("the snapshot is cut short")
-
-
-def _unframed(chunks: Iterable[bytes]) -> Iterator[Section]:
-    unpacker = msgpack.Unpacker(max_buffer_size=0)
-    try:
-        for chunk in chunks:
-            unpacker.feed(chunk)
-            for frame in unpacker:
-                yield _checked(frame)
-    except (ValueError, msgpack.exceptions.UnpackException) as error:
-        raise InvariantViolation("the snapshot's framing is damaged") from error
-
-
-def _checked(frame: Any) -> Section:
-    match frame:
-        case [int(kind), int(crc), bytes(payload)] if zlib.crc32(payload, kind) == crc:
-            return kind, payload
-    raise InvariantViolation("a section of the snapshot fails its checksum")
-
-
-def _add_section(image: Image, kind: int, items: list[Any]) -> None:
-    match kind:
-        case 2:  # LEASES
-            image.leases += items
-        case 3:  # EDGE
-            image.edge += map(event_from_wire, items)
-        case 4:  # KEYS
-            for key, versions in items:
-                image.records.setdefault(key, []).extend([KeyValue(key, *version) for version in versions])
-        case 5:  # HISTORY
-            image.changes += items
-        case _:
-            raise InvariantViolation(f"the snapshot holds an unknown section ({kind})")
 
 
 def _frame(kind: int, payload: bytes) -> bytes:
