@@ -50,6 +50,30 @@ def put(clients: int, outstanding: int, **shared: Any) -> None:
 
 
 @cli.command()
+@click.option("--clients", type=click.IntRange(1, 1_000), default=8, show_default=True, help="Connections.")
+@click.option("--outstanding", type=click.IntRange(1, 100_000), default=100, show_default=True)
+@click.option("--keys", type=click.IntRange(1, 1_000_000), default=10_000, show_default=True)
+@_shared
+def get(clients: int, outstanding: int, **shared: Any) -> None:
+    """Linearizable gets of single keys per second; every value found is verified."""
+    _measure(
+        "get", clients=clients, outstanding=outstanding, watchers=0, per_connection=1, reads=1.0, **shared
+    )
+
+
+@cli.command()
+@click.option("--clients", type=click.IntRange(1, 1_000), default=8, show_default=True, help="Connections.")
+@click.option("--outstanding", type=click.IntRange(1, 100_000), default=100, show_default=True)
+@click.option("--keys", type=click.IntRange(1, 1_000_000), default=10_000, show_default=True)
+@click.option("--reads", type=click.FloatRange(0.01, 0.99), default=0.5, show_default=True,
+              help="Share of gets.")  # fmt: skip
+@_shared
+def mixed(clients: int, outstanding: int, **shared: Any) -> None:
+    """Gets and puts together; no get may find less than what was acknowledged before it."""
+    _measure("mixed", clients=clients, outstanding=outstanding, watchers=0, per_connection=1, **shared)
+
+
+@cli.command()
 @click.option("--watchers", type=click.IntRange(1, 10_000), default=100, show_default=True)
 @click.option("--per-connection", type=click.IntRange(1, 10_000), default=1, show_default=True)
 @click.option("--outstanding", type=click.IntRange(1, 10_000), default=100, show_default=True,
@@ -67,17 +91,122 @@ def watch(watchers: int, per_connection: int, outstanding: int, **shared: Any) -
     )
 
 
-def _measure(bench: str, *, seed: int | None, out: str | None, **options: Any) -> None:
-    from bench.runner import Options, run
+def _compared(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of the benches that break a cluster or load it for long."""
+    for option in (
+        click.option("--out", default=None, help="Write the JSON report to this file."),
+        click.option("--data-dir", default="out/bench", show_default=True, help="On a real disk."),
+        click.option("--seed", type=int, default=None, help="Default: a random one, which is printed."),
+        click.option("--tls", type=click.Choice(["yes", "no", "both"]), default="yes", show_default=True),
+        click.option("--against", type=click.Choice(["etcd"]), default=None, help="The peer."),
+    ):
+        command = option(command)
+    return command
 
+
+@cli.command()
+@click.option("--kills", type=click.IntRange(1, 1_000), default=50, show_default=True)
+@_compared
+def failover(kills: int, out: str | None, **options: Any) -> None:
+    """From the leader's SIGKILL to the next acknowledged write; nothing acknowledged may be lost."""
+    from bench.failover import measure_failover
+
+    seed = options["seed"] = _seed(options["seed"])
+    _compare(
+        "failover",
+        lambda name, folder, pki: measure_failover(name, folder, pki, kills=kills, seed=seed),
+        figure="p50_ms",
+        out=out,
+        options=options | {"kills": kills},
+    )
+
+
+@cli.command()
+@click.option("--keys", type=click.IntRange(1, 10_000_000), default=200_000, show_default=True)
+@click.option("--value-bytes", type=click.IntRange(12, 1_000_000), default=512, show_default=True)
+@_compared
+def restart(keys: int, value_bytes: int, out: str | None, **options: Any) -> None:
+    """A killed member with many keys until it serves reads again; the memory that the keys take."""
+    from bench.restart import measure_restart
+
+    seed = options["seed"] = _seed(options["seed"])
+    _compare(
+        "restart",
+        lambda name, folder, pki: measure_restart(
+            name, folder, pki, keys=keys, value_bytes=value_bytes, seed=seed
+        ),
+        figure="restart_s",
+        out=out,
+        options=options | {"keys": keys, "value_bytes": value_bytes},
+    )
+
+
+@cli.command()
+@click.option("--minutes", type=click.FloatRange(0.1, 1_000), default=10.0, show_default=True)
+@click.option(
+    "--rate", type=click.IntRange(0, 1_000_000), default=0, help="Puts a second; 0: half of the top."
+)
+@click.option("--outstanding", type=click.IntRange(1, 100_000), default=1_000, show_default=True)
+@click.option("--value-bytes", type=click.IntRange(12, 1_000_000), default=512, show_default=True)
+@_compared
+def soak(
+    minutes: float, rate: int, outstanding: int, value_bytes: int, out: str | None, **options: Any
+) -> None:
+    """A steady rate for long: memory and descriptors must stay flat."""
+    from bench.job import Job
+    from bench.loop import Endpoint
+    from bench.soak import measure_soak
+
+    seed = options["seed"] = _seed(options["seed"])
+    nowhere = Endpoint("", 0)  # the sides' own come later
+    job = Job(
+        kind="mixed", protocol="", writer=nowhere, endpoints=[], outstanding=outstanding,
+        value_bytes=value_bytes, warm_up_s=2.0, seconds=60 * minutes, seed=seed, rate=rate, window_s=10.0,
+    )  # fmt: skip
+    _compare(
+        "soak",
+        lambda name, folder, pki: measure_soak(name, folder, pki, job, _say),
+        figure="p99_ms",
+        out=out,
+        options=options
+        | {"minutes": minutes, "rate": rate, "outstanding": outstanding, "value_bytes": value_bytes},
+    )
+
+
+def _compare(bench: str, measure: Any, *, figure: str, out: str | None, options: dict[str, Any]) -> None:
+    from bench.compare import compare
+
+    report = compare(bench, measure, figure=figure, options=options, say=_say)
+    for case in report["runs"]:
+        for name, side in (("raftkube", case["ours"]), ("etcd", case.get("peer"))):
+            if side is not None:
+                plain = {key: value for key, value in side.items() if not isinstance(value, list | str)}
+                click.echo(f"{case['case']}, {name}: " + ", ".join(f"{k} {v}" for k, v in plain.items()))
+        if "ratio" in case:
+            click.echo(f"{case['case']}: {figure} {case['ratio']} times etcd's")
+    click.echo(f"verdict: {report['verdict']}")
+    _write(report, out)
+
+
+def _seed(seed: int | None) -> int:
     chosen = secrets.randbelow(2**31) if seed is None else seed
     _say(f"seed {chosen}")
-    report = run(Options(bench=bench, seed=chosen, **options), _say)
-    for line in table(report):
-        click.echo(line)
+    return chosen
+
+
+def _write(report: dict[str, Any], out: str | None) -> None:
     if out:
         Path(out).parent.mkdir(parents=True, exist_ok=True)
         Path(out).write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2))
+
+
+def _measure(bench: str, *, seed: int | None, out: str | None, **options: Any) -> None:
+    from bench.runner import Options, run
+
+    report = run(Options(bench=bench, seed=_seed(seed), **options), _say)
+    for line in table(report):
+        click.echo(line)
+    _write(report, out)
 
 
 def table(report: dict[str, Any]) -> list[str]:

@@ -80,7 +80,7 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
     return len(payload).to_bytes(3, "big") + bytes((kind, flags)) + _U32.pack(stream) + payload
 
 
-def _headers(path: str) -> bytes:
+def request_headers(path: str) -> bytes:
     """The same block for every request: nothing is put into the dynamic table."""
     block: bytes = Encoder().encode(
         [
@@ -93,7 +93,7 @@ def _headers(path: str) -> bytes:
     return block
 
 
-class _Http2:
+class Http2:
     """One HTTP/2 connection: frames, windows, gRPC messages."""
 
     def __init__(self) -> None:
@@ -191,8 +191,8 @@ class EtcdPut:
     """Puts over one connection, a stream each."""
 
     def __init__(self) -> None:
-        self._http2 = _Http2()
-        self._headers = _headers("/etcdserverpb.KV/Put")
+        self._http2 = Http2()
+        self._headers = request_headers("/etcdserverpb.KV/Put")
         self._stream = 1
 
     def hello(self) -> bytes:
@@ -212,7 +212,7 @@ class EtcdWatch:
     """Watches of the whole prefix over one stream of one connection."""
 
     def __init__(self, watches: int, expected: Expected) -> None:
-        self._http2 = _Http2()
+        self._http2 = Http2()
         self._watches = watches
         self._expected = expected
         self._at = dict.fromkeys(range(watches), 0)
@@ -225,7 +225,7 @@ class EtcdWatch:
 
     def hello(self) -> bytes:
         create = field(1, field(1, PREFIX) + field(2, _PREFIX_END))
-        headers = _headers("/etcdserverpb.Watch/Watch")
+        headers = request_headers("/etcdserverpb.Watch/Watch")
         first = self._http2.message(1, headers, create, end=False)
         more = [self._http2.message(1, b"", create, end=False) for _ in range(self._watches - 1)]
         return self._http2.preface() + first + b"".join(more)

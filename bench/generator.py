@@ -5,6 +5,7 @@ put:   keeps `outstanding` puts in flight over `clients` connections; each ackno
        checked to be new.
 watch: opens `watchers` watches of one prefix, a connection each (or `per_connection` on one), and writes
        with at most `outstanding` puts ahead of the slowest watcher; every watcher's every event is checked.
+load, get, mixed: see `kv_load`.
 """
 
 from __future__ import annotations
@@ -13,39 +14,20 @@ import random
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
 
 from bench.errors import Violation
 from bench.etcd import EtcdPut, EtcdWatch
+from bench.job import KEYS, POOL, Job, result, say
+from bench.kv_load import run_kv
 from bench.loop import Connection, Endpoint, Loop
 from bench.ours import PREFIX, OursPut, OursWatch
 from bench.session import Expected, PutSession, WatchSession
 
-_KEYS: Final = 10_000
 _SETUP_TIMEOUT_S: Final = 60.0
 _STALL_S: Final = 20.0
-_POOL: Final = 512
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What to do. `writer` is the leader's endpoint, `endpoints` all members'."""
-
-    kind: str
-    protocol: str
-    writer: Endpoint
-    endpoints: list[Endpoint]
-    outstanding: int
-    value_bytes: int
-    warm_up_s: float
-    seconds: float
-    seed: int
-    clients: int = 8
-    watchers: int = 0
-    per_connection: int = 1
 
 
 def make_put(protocol: str) -> PutSession:
@@ -61,8 +43,8 @@ class Writer:
 
     def __init__(self, job: Job, number: int, on_ack: Callable[[float, int, bytes, bytes], None]) -> None:
         rng = random.Random(f"{job.seed}/{number}")
-        self._values = [rng.randbytes(max(job.value_bytes - 12, 0)) for _ in range(_POOL)]
-        self._keys = [PREFIX + b"%08d" % rng.randrange(_KEYS) for _ in range(_POOL)]
+        self._values = [rng.randbytes(max(job.value_bytes - 12, 0)) for _ in range(POOL)]
+        self._keys = [PREFIX + b"%08d" % rng.randrange(KEYS) for _ in range(POOL)]
         self._number = number
         self._session = make_put(job.protocol)
         self._on_ack = on_ack
@@ -82,8 +64,8 @@ class Writer:
             count = self._count
             self._count += 1
             key, value = (
-                self._keys[count % _POOL],
-                b"%02d%010d" % (self._number, count) + self._values[count % _POOL],
+                self._keys[count % POOL],
+                b"%02d%010d" % (self._number, count) + self._values[count % POOL],
             )
             self._sent[count] = (time.perf_counter(), key, value)
             requests.append(self._session.put(key, value))
@@ -118,14 +100,14 @@ def run_put(job: Job) -> dict[str, Any]:
     started = time.perf_counter()
     window["from"] = started + job.warm_up_s
     window["to"] = window["from"] + job.seconds
-    _say("measuring", window["from"], window["to"])
+    say("measuring")
     while time.perf_counter() < window["to"]:
         for writer, share in zip(writers, shares, strict=True):
             if writer.in_flight < share:
                 writer.put(share - writer.in_flight)
         loop.turn(0.5)
     loop.close()
-    return _result(len(took), job.seconds, took)
+    return result(len(took), job.seconds, took)
 
 
 def run_watch(job: Job) -> dict[str, Any]:
@@ -147,7 +129,7 @@ def run_watch(job: Job) -> dict[str, Any]:
     started = time.perf_counter()
     run.begin_s = started + job.warm_up_s
     end_s = run.begin_s + job.seconds
-    _say("measuring", run.begin_s, end_s)
+    say("measuring")
     while time.perf_counter() < end_s:
         # A write may be delivered before it is acknowledged: both bound what is sent.
         ahead = max(writer.in_flight, writer.in_flight + acked - run.delivered_to_all())
@@ -167,8 +149,8 @@ def run_watch(job: Job) -> dict[str, Any]:
         raise Violation(
             f"{total} events were delivered, {acked} writes to {job.watchers} watchers make others"
         )
-    result = _result(measured, job.seconds, run.took)
-    return result | {"puts_per_s": round(measured / job.seconds / job.watchers, 1), "verified": total}
+    told = result(measured, job.seconds, run.took)
+    return told | {"puts_per_s": round(measured / job.seconds / job.watchers, 1), "verified": total}
 
 
 def _open_watches(job: Job, loop: Loop, expected: Expected) -> list[WatchSession]:
@@ -233,18 +215,9 @@ class _WatchRun:
             raise Violation(f"no event was delivered for {_STALL_S:g} s while some are missing")
 
 
-def _result(count: int, seconds: float, took: list[float]) -> dict[str, Any]:
-    took.sort()
-
-    def at(share: float) -> float:
-        return round(took[min(int(len(took) * share), len(took) - 1)] * 1e3, 3) if took else 0.0
-
-    return {"rate": round(count / seconds, 1), "p50_ms": at(0.5), "p99_ms": at(0.99), "p999_ms": at(0.999)}
-
-
-def _say(word: str, begin_s: float, end_s: float) -> None:
-    """Tell the runner when the measurement runs (CLOCK_MONOTONIC)."""
-    print(orjson.dumps({"state": word, "from": begin_s, "to": end_s}).decode(), flush=True)
+_RUNS: Final[dict[str, Callable[[Job], dict[str, Any]]]] = {
+    "put": run_put, "watch": run_watch, "load": run_kv, "get": run_kv, "mixed": run_kv,
+}  # fmt: skip
 
 
 def main() -> int:
@@ -255,12 +228,12 @@ def main() -> int:
     )
     try:
         before = time.process_time()
-        result = run_put(job) if job.kind == "put" else run_watch(job)
-        result["generator_cpu_s"] = round(time.process_time() - before, 2)
+        measured = _RUNS[job.kind](job)
+        measured.setdefault("generator_cpu_s", round(time.process_time() - before, 2))
     except (Violation, ConnectionError, OSError) as error:
         print(orjson.dumps({"violation": f"{type(error).__name__}: {error}"}).decode(), flush=True)
         return 1
-    print(orjson.dumps(result).decode(), flush=True)
+    print(orjson.dumps(measured).decode(), flush=True)
     return 0
 
 

@@ -16,7 +16,7 @@ _PREFIX_END: Final = b"/bench0"
 _LENGTH: Final = struct.Struct(">I")
 
 
-class _Frames:
+class Frames:
     """Cuts the stream; the member's hello comes first and is dropped."""
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class OursPut:
     """Puts over one connection."""
 
     def __init__(self) -> None:
-        self._frames = _Frames()
+        self._frames = Frames()
         self._sent = 0
 
     def hello(self) -> bytes:
@@ -69,7 +69,7 @@ class OursWatch:
     """Watches of the whole prefix over one connection."""
 
     def __init__(self, watches: int, expected: Expected) -> None:
-        self._frames = _Frames()
+        self._frames = Frames()
         self._expected = expected
         self._at = dict.fromkeys(range(1, watches + 1), 0)
         self.created = 0

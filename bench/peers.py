@@ -80,27 +80,44 @@ class Side:
 
     def start(self) -> None:
         """Raises BenchError: a member did not start; its last line is told."""
-        for number in range(MEMBERS):
-            log = (self._folder / f"{self.name}-{number + 1}.log").open("wb")
-            command = self._ours(number) if self.protocol == "ours" else self._etcd(number)
-            self._processes.append(
-                subprocess.Popen(
-                    command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
-                )
+        self._processes = [self._spawn(number) for number in range(MEMBERS)]
+
+    def _spawn(self, number: int) -> subprocess.Popen[bytes]:
+        command = self._ours(number) if self.protocol == "ours" else self._etcd(number)
+        with (self._folder / f"{self.name}-{number + 1}.log").open("ab") as log:
+            return subprocess.Popen(
+                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
             )
+
+    def kill(self, number: int) -> None:
+        """SIGKILL one member; returns once it is gone."""
+        self._processes[number].kill()
+        self._processes[number].wait()
+
+    def restart(self, number: int) -> None:
+        """Start a member that was killed, on its data."""
+        self._processes[number] = self._spawn(number)
 
     def leader(self) -> int:
         """The number of the member that takes writes; waits for an election. Raises BenchError."""
         deadline = time.monotonic() + _START_TIMEOUT_S
         while time.monotonic() < deadline:
-            for number, process in enumerate(self._processes):
-                if process.poll() is not None:
-                    raise BenchError(f"{self.name} member {number + 1} ended: {self._last_line(number)}")
+            for number in range(MEMBERS):
+                self.check_alive(number)
                 with contextlib.suppress(OSError, subprocess.SubprocessError, ValueError):
                     if self._leads(number):
                         return number
             time.sleep(0.1)
         raise BenchError(f"{self.name} had no leader within {_START_TIMEOUT_S:g} s")
+
+    def check_alive(self, number: int) -> None:
+        """Raises BenchError: the member has ended; its last line is told."""
+        if self._processes[number].poll() is not None:
+            raise BenchError(f"{self.name} member {number + 1} ended: {self._last_line(number)}")
+
+    def descriptors(self) -> int:
+        """Open file descriptors over all members."""
+        return sum(psutil.Process(process.pid).num_fds() for process in self._processes)
 
     def usage(self) -> dict[str, float]:
         """CPU seconds and resident MB over all members, so far."""

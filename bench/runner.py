@@ -15,30 +15,37 @@ from typing import Any, Final
 import orjson
 
 from bench.errors import BenchError, Violation
-from bench.generator import Job
+from bench.job import KEYS, Job
 from bench.loop import Endpoint
 from bench.machine import commit, describe
 from bench.peers import Certificates, Side, as_json, make_certificates, running
 
 # What etcd 3.5.1 did on a machine of this kind (2 cores, 512-byte values); below half of it a peer's
 # figure is suspect: the machine was busy, or the peer was held wrongly. deliveries/s at 100 and 1,000
-# watchers; puts/s at 100 and 1,000 outstanding.
+# watchers; puts/s and linearizable gets/s at 100 and 1,000 outstanding.
 REFERENCE: Final = {
     ("watch", 100): 125_000,
     ("watch", 1000): 190_000,
     ("put", 100): 4_900,
     ("put", 1000): 4_900,
+    ("get", 100): 16_500,
+    ("get", 1000): 16_500,
 }
 GENERATOR_MARGIN: Final = 2.0
 _WARM_UP_S: Final = 1.0
 _JOB_GRACE_S: Final = 180.0
 
 Say = Callable[[str], None]
+OnWindow = Callable[[dict[str, Any]], None]
+
+
+def _ignore(told: dict[str, Any]) -> None:
+    pass
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The command line of `put` and `watch`."""
+    """The command line of `put`, `get`, `mixed` and `watch`."""
 
     bench: str
     against: str | None
@@ -52,6 +59,8 @@ class Options:
     tls: str  # yes, no, both
     seed: int
     data_dir: str
+    reads: float = 0.0
+    keys: int = KEYS
 
 
 def run(options: Options, say: Say) -> dict[str, Any]:
@@ -103,6 +112,8 @@ def _run_case(
 
 def _case_name(options: Options, *, tls: bool) -> str:
     what = f"{options.watchers} watchers, " if options.bench == "watch" else f"{options.clients} clients, "
+    if options.bench == "mixed":
+        what += f"{options.reads:.0%} gets, "
     ahead = f"{options.outstanding} outstanding, {options.value_bytes} B, "
     return f"{options.bench}: {what}{ahead}{'mTLS' if tls else 'plain'}"
 
@@ -140,14 +151,14 @@ def _job(options: Options, protocol: str, writer: Endpoint, endpoints: list[Endp
         kind=options.bench, protocol=protocol, writer=writer, endpoints=endpoints,
         outstanding=options.outstanding, value_bytes=options.value_bytes, warm_up_s=_WARM_UP_S,
         seconds=options.seconds, seed=options.seed, clients=options.clients, watchers=options.watchers,
-        per_connection=options.per_connection,
+        per_connection=options.per_connection, keys=options.keys, reads=options.reads,
     )  # fmt: skip
 
 
 def _run_side(options: Options, name: str, folder: Path, certificates: Certificates | None) -> dict[str, Any]:
     with running(name, folder, certificates) as (side, leader):
         job = _job(options, side.protocol, side.endpoint(leader), side.endpoints())
-        return _run_generator(job, side)
+        return run_generator(job, side)
 
 
 def _generator_limit(options: Options, name: str, certificates: Certificates | None) -> float:
@@ -155,11 +166,12 @@ def _generator_limit(options: Options, name: str, certificates: Certificates | N
     protocol = "ours" if name == "raftkube" else "etcd"
     with _stub(protocol, certificates) as endpoint:
         job = replace(_job(options, protocol, endpoint, [endpoint]), seconds=min(options.seconds, 3.0))
-        return float(_run_generator(job, None)["rate"])
+        return float(run_generator(job, None)["rate"])
 
 
-def _run_generator(job: Job, side: Side | None) -> dict[str, Any]:
-    """One job in a process of its own; the members' CPU is taken over the measured time."""
+def run_generator(job: Job, side: Side | None, on_window: OnWindow = _ignore) -> dict[str, Any]:
+    """One job in a process of its own; the members' CPU is taken over the measured time (warm-up included).
+    `on_window` gets what it reports on the way. Raises Violation, BenchError."""
     told = asdict(job) | {"writer": as_json(job.writer), "endpoints": [as_json(e) for e in job.endpoints]}
     process = subprocess.Popen(
         [sys.executable, "-m", "bench.generator"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -169,10 +181,14 @@ def _run_generator(job: Job, side: Side | None) -> dict[str, Any]:
     try:
         process.stdin.write(orjson.dumps(told) + b"\n")
         process.stdin.flush()
-        first = orjson.loads(process.stdout.readline() or b"{}")
         before = side.usage() if side else {}
-        line = process.stdout.readline() if "state" in first else b""
-        result: dict[str, Any] = orjson.loads(line) if line else first
+        result: dict[str, Any] = {"state": ""}
+        while "state" in result:
+            result = orjson.loads(process.stdout.readline() or b"{}")
+            if result.get("state") == "measuring":
+                before = side.usage() if side else {}
+            elif result.get("state") == "window":
+                on_window(result)
         after = side.usage() if side else {}
         process.wait(_JOB_GRACE_S)
     finally:

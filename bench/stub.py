@@ -20,7 +20,7 @@ import orjson
 
 from bench.etcd import field, fields, varint
 from raftkube.wire import rpc
-from raftkube.wire.store import PutResult, op_from_wire, result_to_wire
+from raftkube.wire.store import KeyValue, PutResult, Range, RangeResult, op_from_wire, result_to_wire
 
 _U32: Final = struct.Struct(">I")
 
@@ -54,8 +54,12 @@ class OursStub:
         if method == rpc.WATCH_CREATE:
             self.watches.append(arguments[0])
             return rpc.answer(number, [self._hub.revision])
-        put: Any = op_from_wire(arguments[0])
-        self._hub.put(put.key, put.value)
+        op: Any = op_from_wire(arguments[0])
+        if isinstance(op, Range):
+            value, revision = self._hub.values[op.key]
+            found = (KeyValue(op.key, value, revision, revision, 1, 0),)
+            return rpc.answer(number, result_to_wire(RangeResult(self._hub.revision, found, 1)))
+        self._hub.put(op.key, op.value)
         return rpc.answer(number, result_to_wire(PutResult(self._hub.revision)))
 
     def events(self, writes: list[tuple[int, bytes, bytes]]) -> bytes:
@@ -79,6 +83,7 @@ class EtcdStub:
         self._buffer = bytearray()
         self._preface = False
         self._is_watch: set[int] = set()
+        self._is_range: set[int] = set()
         self._messages: dict[int, bytearray] = {}
         self.watches: list[int] = []
 
@@ -105,6 +110,8 @@ class EtcdStub:
     def _on_frame(self, kind: int, stream: int, payload: bytes) -> bytes:
         if kind == 1 and b"Watch" in payload:
             self._is_watch.add(stream)
+        elif kind == 1 and b"Range" in payload:
+            self._is_range.add(stream)
         if kind != 0:
             return b""
         pending = self._messages.setdefault(stream, bytearray())
@@ -127,8 +134,15 @@ class EtcdStub:
         key, value = told[1], told.get(2, b"")
         assert isinstance(key, bytes)
         assert isinstance(value, bytes)
+        if stream in self._is_range:
+            self._is_range.discard(stream)
+            found, revision = self._hub.values[key]
+            return self._answer(stream, field(2, _kv(revision, key, found)) + field(4, 1))
         self._hub.put(key, value)
-        answer = field(1, field(3, self._hub.revision))
+        return self._answer(stream, b"")
+
+    def _answer(self, stream: int, body: bytes) -> bytes:
+        answer = field(1, field(3, self._hub.revision)) + body
         return (
             _frame(1, 4, stream, b"\x88")
             + _data(stream, answer)
@@ -171,11 +185,13 @@ class Hub:
     def __init__(self) -> None:
         self.revision = 1
         self.fresh: list[tuple[int, bytes, bytes]] = []
+        self.values: dict[bytes, tuple[bytes, int]] = {}
         self._cache: dict[str, bytes] = {}
 
     def put(self, key: bytes, value: bytes) -> None:
         self.revision += 1
         self.fresh.append((self.revision, key, value))
+        self.values[key] = (value, self.revision)
 
     def cached(self, name: str, make: Any) -> bytes:
         if name not in self._cache:
