@@ -173,6 +173,22 @@ def soak(
     )
 
 
+@cli.command()
+@click.option("--out", default="out/bench/flame.svg", show_default=True)
+@click.option("--data-dir", default="out/bench", show_default=True, help="On a real disk.")
+@click.option("--outstanding", type=click.IntRange(1, 100_000), default=1_000, show_default=True)
+@click.option("--value-bytes", type=click.IntRange(12, 1_000_000), default=512, show_default=True)
+@click.option("--seconds", type=click.IntRange(1, 600), default=10, show_default=True)
+@click.option("--seed", type=int, default=None, help="Default: a random one, which is printed.")
+def flame(out: str, data_dir: str, seed: int | None, **options: Any) -> None:
+    """Where the leader spends its time under puts: a flame graph."""
+    from bench.flame import draw
+
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
+    draw(Path(data_dir) / "flame", Path(out), seed=_seed(seed), **options)
+    click.echo(out)
+
+
 def _compare(bench: str, measure: Any, *, figure: str, out: str | None, options: dict[str, Any]) -> None:
     from bench.compare import compare
 

@@ -115,6 +115,10 @@ class Side:
         if self._processes[number].poll() is not None:
             raise BenchError(f"{self.name} member {number + 1} ended: {self._last_line(number)}")
 
+    def pid(self, number: int) -> int:
+        """The process of one member."""
+        return self._processes[number].pid
+
     def descriptors(self) -> int:
         """Open file descriptors over all members."""
         return sum(psutil.Process(process.pid).num_fds() for process in self._processes)

@@ -122,7 +122,7 @@ def test_memory_is_no_disk() -> None:
         (["put", "--bogus"], "No such option"),
         (["watch", "--watchers", "0"], "--watchers"),
         (["put", "--against", "consul"], "--against"),
-        (["failover"], "No such command"),
+        (["explode"], "No such command"),
     ],
 )
 def test_wrong_input_is_one_sentence(arguments: list[str], says: str) -> None:

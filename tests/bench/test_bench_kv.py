@@ -21,7 +21,7 @@ def test_gets_find_what_was_put(side: str) -> None:
     make_session, make_stub = SIDES[side]
     session, stub = make_session(), make_stub(Hub())
     asked = session.hello() + session.put(KEY, b"x" * 600) + session.get(KEY)
-    back = stub.feed(asked)  # type: ignore[attr-defined]
+    back = stub.feed(asked)
     answers = [answer for half in (back[:40], back[40:]) for answer in session.feed(half)[1]]
     assert answers == [Answer(0, 2), Answer(1, 2, b"x" * 600)]
 
