@@ -27,6 +27,7 @@ class Outbox:
         self._room = trio.Event()
         self._starved: Callable[[], None] | None = None
         self.broken = False
+        self.sent_bytes = 0
 
     @property
     def posted_bytes(self) -> int:
@@ -46,6 +47,8 @@ class Outbox:
         """
         try:
             taken = self._connection.send_nowait(frame)
+            if taken:
+                self.sent_bytes += len(frame)
             if not taken or self._connection.unsent:
                 self._wake.set()
             return taken
@@ -106,6 +109,7 @@ class Outbox:
         data = b"".join(self._posted[:count])
         del self._posted[:count]
         self._posted_bytes -= taken_bytes
+        self.sent_bytes += taken_bytes
         return data
 
     def _announce_room(self) -> None:

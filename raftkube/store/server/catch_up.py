@@ -29,8 +29,9 @@ async def catch_up(machine: StoreMachine, hub: Hub, watcher: Watcher, outbox: Ou
             hub.join_at(watcher, after + 1)
             return
         batch = machine.core.events_between(Revision(after), asked.key, asked.range_end, _EVENTS_PER_SLICE)
-        frames = _frames(batch, watcher.selector, ids)
+        frames, count = _frames(batch, watcher.selector, ids)
         after = batch.through
+        hub.events_sent += count
         if frames and not outbox.try_send(frames):
             await outbox.send_wait(frames)
         elif after >= hub.revision:  # no await since the history was read: nothing can lie between
@@ -39,19 +40,21 @@ async def catch_up(machine: StoreMachine, hub: Hub, watcher: Watcher, outbox: Ou
         await trio.lowlevel.checkpoint()
 
 
-def _frames(batch: EventBatch, selector: Selector, ids: bytes) -> bytes:
+def _frames(batch: EventBatch, selector: Selector, ids: bytes) -> tuple[bytes, int]:
+    """With how many events are in them."""
     items = []
     for revision, events in batch.revisions:
         chosen = tuple([EncodedEvent(e).encoding(selector.prev_kv) for e in events if selector.wants(e)])
         if chosen:
             items.append(Item(revision, chosen, 0))
     frames = []
-    start = 0
+    start = count = 0
     while start < len(items):
         segment = make_segment(items[start:], start)
         frames.append(segment.frame(ids))
+        count += segment.event_count
         start = segment.end
-    return b"".join(frames)
+    return b"".join(frames), count
 
 
 def check_start(machine: StoreMachine, start_revision: int) -> None:

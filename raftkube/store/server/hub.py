@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import trio
 
@@ -107,6 +107,18 @@ class Subscription:
             self.marks = [mark for mark in self.marks if mark != watch_id]
 
 
+class HubFigures(NamedTuple):
+    """`joined` watchers stand at a position of the hub; `slow` ones of them wait for their socket.
+    `backlog_bytes`: how far the one furthest behind is behind, in bytes of all keys."""
+
+    joined: int
+    slow: int
+    groups: int
+    streams: int
+    pending_events: int
+    backlog_bytes: int
+
+
 class Hub:
     """Feeds the watchers of one member; `run` is its task and must be running."""
 
@@ -123,6 +135,8 @@ class Hub:
         self._notified: dict[Watcher, None] = {}
         self._offset = 0
         self._next_flush = 0.0
+        self.events_sent = 0
+        self.watches_ended_slow = 0
         self._wake = trio.Event()
 
     # What the session asks.
@@ -207,6 +221,22 @@ class Hub:
                 watcher.mark_wanted = True
             self.leave(watcher)
             watcher.restart(watcher, after)
+
+    def figures(self) -> HubFigures:
+        """What is open and what waits, now: O(subscriptions)."""
+        pending = backlog_bytes = slow = joined = 0
+        sinks: set[Sink] = set()
+        for group, subscriptions in self._groups.values():
+            for subscription in subscriptions:
+                count = len(subscription.watchers)
+                joined += count
+                sinks.add(subscription.sink)
+                slow += count * subscription.blocked
+                if subscription.cursor < group.end:
+                    item = group.item(subscription.cursor)
+                    pending += (group.event_count - item.before) * count
+                    backlog_bytes = max(backlog_bytes, self._offset - item.offset)
+        return HubFigures(joined, slow, len(self._groups), len(sinks), pending, backlog_bytes)
 
     async def run(self) -> None:
         """Flush what was gathered and send progress marks, until cancelled."""
@@ -303,6 +333,7 @@ class Hub:
                 self._block(subscription)
                 return
             subscription.cursor = segment.end
+            self.events_sent += segment.event_count * len(subscription.watchers)
         if subscription.marks and self._send_marks(subscription):
             subscription.marks = []
 
@@ -324,6 +355,7 @@ class Hub:
             return
         lag_bytes = self._offset - group.item(subscription.cursor).offset
         if lag_bytes > self._settings.watch_lag_bytes_max:
+            self.watches_ended_slow += len(subscription.watchers)
             self._end(subscription, f"the watch fell {lag_bytes} bytes behind", "slow")
 
     def _end(self, subscription: Subscription, message: str, reason: str) -> None:

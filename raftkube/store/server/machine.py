@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from raftkube.errors import StoreError
 from raftkube.store.core import StateMachine
+from raftkube.store.server.activity import Activity
 from raftkube.types import LogIndex
 from raftkube.wire.frames import unpack
 from raftkube.wire.store import LeaseResult, Result, TxnResult, op_from_wire
@@ -20,6 +21,7 @@ class StoreMachine:
 
     def __init__(self) -> None:
         self.core = StateMachine()
+        self.activity = Activity()
         self.applied_index = 0
         self._on_events: Callable[[Revisions], None] = lambda revisions: None
         self._on_lease: Callable[[LeaseResult], None] = lambda result: None
@@ -42,6 +44,7 @@ class StoreMachine:
         """
         results = [self._apply_one(data) for data in unpack(payload)]
         self.applied_index = index
+        self.activity.note_applied(results)
         events = self.core.take_events()
         if events:
             self._on_events(events)
@@ -55,10 +58,13 @@ class StoreMachine:
         result = self.core.apply(op)
         if isinstance(result, LeaseResult):
             self._on_lease(result)
+            self.activity.note_lease(op, result)
         elif isinstance(result, TxnResult):
+            self.activity.note_applied(result.responses)
             for part in result.responses:
                 if isinstance(part, LeaseResult):
                     self._on_lease(part)
+                    self.activity.note_lease(None, part)
         return result
 
     def snapshot(self) -> Iterator[bytes]:

@@ -91,6 +91,7 @@ class Service:
 
     def read(self, op: Range | LeaseTimeToLive | LeaseList) -> Any:
         """The answer, or the StoreError, from this member's state as it is."""
+        self.machine.activity.ranges += isinstance(op, Range)
         try:
             if isinstance(op, LeaseTimeToLive):
                 return self._time_to_live(op)

@@ -23,6 +23,8 @@ from raftkube.wire.store import Range, op_from_wire, result_to_wire
 log = structlog.get_logger(__name__)
 
 _WATCHES_MAX: Final = 65_536  # of one connection
+_LINGER_S: Final = 1.0
+_LINGER_READS_MAX: Final = 16
 _UNREAD_ANSWERS_BYTES_MAX: Final = 16 * 1024 * 1024  # beyond it the connection is not read
 
 
@@ -42,6 +44,7 @@ class Session:
         self._roles = roles
         self._outbox = Outbox(connection)
         self._outbox.on_room(lambda: service.hub.resume(self._outbox))
+        self._activity = service.machine.activity
         self._watchers: dict[int, Watcher] = {}
         self._catch_ups: dict[int, trio.CancelScope] = {}
         self._greeted = False
@@ -62,6 +65,7 @@ class Session:
 
     async def run(self) -> None:
         """Cancelled: watches end with a last word where the socket takes it at once."""
+        self._activity.opened(self._outbox)
         try:
             async with trio.open_nursery() as self._nursery:
                 self._nursery.start_soon(self._outbox.run)
@@ -69,16 +73,41 @@ class Session:
                 self._nursery.cancel_scope.cancel()
         finally:
             self._end_watches()
+            self._activity.closed(self._outbox)
 
     async def _read_until_broken(self) -> None:
         try:
-            await self._read(FrameReader(FRAME_BYTES_MAX))
+            if self._admitted():
+                await self._read(FrameReader(FRAME_BYTES_MAX))
+            else:
+                await self._discard()
         except FrameError as error:
             log.info("client_frame_refused", error=str(error))
             if not self._greeted:
                 self._outbox.send(rpc.error(0, InvalidRequest(str(error), field="hello").to_wire()))
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError) as error:
             log.debug("client_gone", error=str(error) or type(error).__name__)
+
+    def _admitted(self) -> bool:
+        """Whether the certificate's role may speak here, decided before a byte that it sends is looked at."""
+        peer = self._connection.peer
+        if not self._roles or (peer is not None and self._roles.intersection(peer.organizations)):
+            return True
+        shown = ", ".join(peer.organizations) if peer else "no certificate"
+        refusal = PermissionDenied(
+            f"the client port takes certificates with O={' or '.join(sorted(self._roles))}, not {shown}"
+        )
+        self._activity.refused_connections += 1
+        log.info("client_refused", name=peer.common_name if peer else "", error=refusal.message)
+        self._outbox.send(rpc.error(0, refusal.to_wire()))
+        return False
+
+    async def _discard(self) -> None:
+        """Read on a little, unseen: closing on unread bytes would reset the connection, the refusal lost."""
+        with trio.move_on_after(_LINGER_S):
+            for _ in range(_LINGER_READS_MAX):
+                if not await self._connection.receive_some():
+                    return
 
     async def _read(self, reader: FrameReader) -> None:
         deadline = trio.current_time() + HANDSHAKE_TIMEOUT_S
@@ -87,6 +116,7 @@ class Session:
                 data = await self._connection.receive_some()
             if not data:
                 return
+            self._activity.received_bytes += len(data)
             for body in reader.feed(data):
                 message = unpack(body)
                 if self._greeted:
@@ -100,15 +130,6 @@ class Session:
 
     def _greet(self, hello: rpc.ClientHello) -> None:
         identity = self._service.identity
-        peer = self._connection.peer
-        if self._roles and (peer is None or not self._roles.intersection(peer.organizations)):
-            shown = ", ".join(peer.organizations) if peer else "no certificate"
-            refusal = PermissionDenied(
-                f"the client port takes certificates with O={' or '.join(sorted(self._roles))}, not {shown}"
-            )
-            self._outbox.send(rpc.error(0, refusal.to_wire()))
-            self._greeted = True  # it has been answered
-            raise FrameError(f"{hello.name}: {refusal.message}")
         self._greeted = True
         self._outbox.send(rpc.member_hello(identity.name, identity.cluster_id))
 
@@ -118,6 +139,7 @@ class Session:
         try:
             if method is None:
                 raise InvalidRequest(f"there is no method {request.method!r}", field="method")
+            self._activity.requests[request.method] += 1
             method(request)
         except StoreError as error:
             self._fail(request.id, error)
@@ -184,6 +206,7 @@ class Session:
             ended=lambda: self._forget(asked.watch_id),
         )
         self._watchers[asked.watch_id] = watcher
+        self._activity.watchers += 1
         self._answer(request.id, [hub.revision])
         if asked.start_revision in (0, hub.revision + 1):
             hub.join(watcher)
@@ -227,18 +250,21 @@ class Session:
         service = self._service
         with trio.CancelScope() as scope:
             self._catch_ups[watch_id] = scope
+            self._activity.catching_up += 1
             try:
                 await catch_up(service.machine, service.hub, watcher, self._outbox, after)
             except Compacted as error:
                 self._outbox.send(rpc.ended([watch_id], error.to_wire()))
                 self._forget(watch_id)
             finally:
+                self._activity.catching_up -= 1
                 if self._catch_ups.get(watch_id) is scope:
                     del self._catch_ups[watch_id]
 
     def _forget(self, watch_id: int) -> None:
         watcher = self._watchers.pop(watch_id, None)
         if watcher is not None:
+            self._activity.watchers -= 1
             self._service.hub.leave(watcher)
         scope = self._catch_ups.pop(watch_id, None)
         if scope is not None:

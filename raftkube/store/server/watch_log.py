@@ -67,20 +67,23 @@ class EncodedEvent:
 
 
 class Item(NamedTuple):
-    """The events of one revision that a group sees; `offset` is the hub's byte count before them."""
+    """The events of one revision that a group sees; `offset` is the hub's byte count before them, `before`
+    the group's count of events."""
 
     revision: int
     events: tuple[bytes, ...]
     offset: int
+    before: int = 0
 
 
 class Segment:
     """Consecutive items as frames. `end` is the position after it, `revision` the last one inside."""
 
-    __slots__ = ("_frames", "_parts", "end", "revision")
+    __slots__ = ("_frames", "_parts", "end", "event_count", "revision")
 
     def __init__(self, parts: list[tuple[int, int, bytes]], end: int, revision: int) -> None:
         self._parts = parts  # (kind, count, encoded events)
+        self.event_count = sum([count for _, count, _ in parts])
         self._frames: dict[bytes, bytes] = {}
         self.end = end
         self.revision = revision
@@ -131,12 +134,13 @@ def _cut(events: list[bytes], size: int) -> list[tuple[int, int, bytes]]:
 class GroupLog:
     """One selection's events, in order of revisions. Positions count items from the group's start."""
 
-    __slots__ = ("_base", "_items", "_segments", "selector")
+    __slots__ = ("_base", "_items", "_segments", "event_count", "selector")
 
     def __init__(self, selector: Selector) -> None:
         self.selector = selector
         self._items: list[Item] = []
         self._base = 0
+        self.event_count = 0
         self._segments: dict[int, Segment] = {}
 
     @property
@@ -149,7 +153,8 @@ class GroupLog:
         selector = self.selector
         chosen = tuple([e.encoding(selector.prev_kv) for e in events if selector.wants(e.event)])
         if chosen:
-            self._items.append(Item(revision, chosen, offset))
+            self._items.append(Item(revision, chosen, offset, self.event_count))
+            self.event_count += len(chosen)
         return bool(chosen)
 
     def segment(self, start: int) -> Segment:
