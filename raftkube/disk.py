@@ -1,17 +1,33 @@
 """The door to the disk: one directory, flat file names, every durability step spelled out.
 
 The calls block: a simulation answers them at once, and the real ones take what the disk takes. A `Disk`
-that fails raises OSError; the caller never retries a failed sync (the kernel may have dropped the pages).
+that fails raises OSError, a failed sync the subclass `SyncFailed`; the caller never retries a failed sync,
+nor trusts the page cache after one (`File.uncache` says why).
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
-from typing import Protocol
+from typing import Final, Protocol
 
-from raftkube.errors import ConfigError
+from raftkube.errors import ConfigError, DiskFailed, DiskFull
+
+_NO_ROOM: Final = frozenset((errno.ENOSPC, errno.EDQUOT))
+
+
+class SyncFailed(OSError):
+    """A sync failed, for whatever reason: what was written since the last good one may be gone although
+    reading it back still shows it."""
+
+
+def disk_failure(error: OSError, what: str) -> DiskFailed:
+    """`error` as the error of a member: DiskFull if only room is missing. A failed sync never counts as
+    that: a file system that finds no room so late (delayed allocation, NFS) has lost pages as well."""
+    kind = DiskFull if error.errno in _NO_ROOM and not isinstance(error, SyncFailed) else DiskFailed
+    return kind(f"{what}: {error.strerror or error}")
 
 
 class File(Protocol):
@@ -42,7 +58,17 @@ class File(Protocol):
         ...
 
     def sync(self) -> None:
-        """fdatasync: when it returns, all earlier writes survive a power loss."""
+        """fdatasync: when it returns, all earlier writes survive a power loss. Raises SyncFailed."""
+        ...
+
+    def uncache(self) -> None:
+        """Read from the device from now on, not from memory; to be called right after a sync.
+
+        After a failed sync Linux marks the pages clean: reading shows what was written, later syncs
+        succeed, and the device never gets it. A process that starts cannot know that one before it failed,
+        so it syncs, drops the cache and believes what it then reads. Source: the PostgreSQL developers'
+        "fsyncgate" of 2018; Rebello et al., "Can Applications Recover from fsync Failures?", ATC '20.
+        """
         ...
 
     def close(self) -> None:
@@ -51,7 +77,9 @@ class File(Protocol):
 
 
 class Disk(Protocol):
-    """One directory, held by one process. Names are flat: no separators."""
+    """One directory, held by one process, called `path` in messages. Names are flat: no separators."""
+
+    path: str
 
     def names(self) -> list[str]:
         """The files' names, sorted."""
@@ -70,7 +98,7 @@ class Disk(Protocol):
         ...
 
     def sync_directory(self) -> None:
-        """Make creations, renames and removals durable."""
+        """Make creations, renames and removals durable. Raises SyncFailed."""
         ...
 
     def free_bytes(self) -> int:
@@ -126,7 +154,13 @@ class SystemFile:
         self._end = size
 
     def sync(self) -> None:
-        os.fdatasync(self._fd)
+        try:
+            os.fdatasync(self._fd)
+        except OSError as error:
+            raise SyncFailed(error.errno, error.strerror) from error
+
+    def uncache(self) -> None:
+        os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def close(self) -> None:
         os.close(self._fd)
@@ -164,7 +198,10 @@ class SystemDisk:
         os.unlink(os.path.join(self.path, name))
 
     def sync_directory(self) -> None:
-        os.fsync(self._directory_fd)
+        try:
+            os.fsync(self._directory_fd)
+        except OSError as error:
+            raise SyncFailed(error.errno, error.strerror) from error
 
     def free_bytes(self) -> int:
         stat = os.statvfs(self.path)

@@ -121,6 +121,19 @@ class LeaseExists(Definite):
     code: ClassVar[str] = "lease_exists"
 
 
+class KeyNotFound(Definite):
+    """A put was to keep the value or lease of a key that does not exist. Fields: key."""
+
+    code: ClassVar[str] = "key_not_found"
+
+
+class NoSpace(Definite):
+    """The store's quota is used up and its NOSPACE alarm is on: it takes no puts until an operator has made
+    room and disarmed it. Fields, where known: db_size_in_use, quota_bytes."""
+
+    code: ClassVar[str] = "no_space"
+
+
 class NotLeader(Definite):
     """This member did not take the proposal. Fields: leader (node id or None)."""
 
@@ -196,6 +209,15 @@ class ConnectionLost(Indefinite):
     code: ClassVar[str] = "connection_lost"
 
 
+class SessionUnknown(Indefinite):
+    """A numbered write whose result the store does not hold (any more): it may have been applied earlier.
+
+    It is not applied by this request. Fields: session, sequence.
+    """
+
+    code: ClassVar[str] = "session_unknown"
+
+
 _STORE_ERRORS: dict[str, type[StoreError]] = {
     cls.code: cls
     for cls in (
@@ -203,6 +225,7 @@ _STORE_ERRORS: dict[str, type[StoreError]] = {
         FutureRevision, LeaseNotFound, LeaseExists, NotLeader, NoLeader, Overloaded, DeadlineExpired,
         PermissionDenied, Unreachable, Stopped, MembershipRefused, WatchEnded, ProposalTimeout,
         LeadershipLost, ConnectionLost,
+        KeyNotFound, NoSpace, SessionUnknown,
     )
 }  # fmt: skip
 

@@ -2,7 +2,8 @@
 
 What is written is visible at once; what survives a crash is what was synced, plus a seeded choice of the
 sectors (512 bytes) written since, and a seeded prefix of the directory's changes since its last sync. A
-sector survives whole or not at all.
+sector survives whole or not at all. A write that fails leaves a seeded prefix of its sectors; a sync that
+fails leaves pages that look written and never are (`uncache` shows the truth).
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from raftkube.disk import SyncFailed
 from raftkube.rng import Rng
 
 SECTOR: Final = 512
+_NEEDS_ROOM: Final = frozenset(("create", "preallocate", "write", "rename"))
 
 
 @dataclass(slots=True)
@@ -36,8 +39,11 @@ class SimDisk:
         self._durable: dict[str, _Inode] = {}
         self._changes: list[Callable[[dict[str, _Inode]], None]] = []
         self.before: Callable[[str], None] = lambda step: None
+        self.path = "/simulated"
         self.steps = 0
+        self.bytes_read = 0
         self.fail_next: dict[str, int] = {}  # step -> errno, once
+        self.full = False  # until it is set back, whatever needs room fails (also in place: copy on write)
 
     # raftkube.disk.Disk
 
@@ -76,11 +82,16 @@ class SimDisk:
         self._change(remove)
 
     def sync_directory(self) -> None:
-        self._step("sync_directory")
+        try:
+            self._step("sync_directory")
+        except OSError as error:
+            raise SyncFailed(error.errno, error.strerror) from error
         self._durable = dict(self._live)
         self._changes.clear()
 
     def free_bytes(self) -> int:
+        if self.full:
+            return 0
         return max(0, self._capacity_bytes - sum(len(inode.live) for inode in self._live.values()))
 
     def close(self) -> None:
@@ -137,6 +148,10 @@ class SimDisk:
                 image[at:end] = inode.live[at:end]
         inode.live, inode.durable, inode.dirty = image, bytearray(image), set()
 
+    def _prefix(self, size: int) -> int:
+        """How much of a write of `size` bytes stands there although it failed: whole sectors."""
+        return self._rng.randint(0, max(0, size - 1) // SECTOR) * SECTOR
+
     def _change(self, change: Callable[[dict[str, _Inode]], None]) -> None:
         change(self._live)
         self._changes.append(change)
@@ -147,7 +162,7 @@ class SimDisk:
         number = self.fail_next.pop(step, None)
         if number is not None:
             raise OSError(number, errno.errorcode[number])
-        if grow_bytes > self.free_bytes():
+        if grow_bytes > self.free_bytes() or (self.full and step in _NEEDS_ROOM):
             raise OSError(errno.ENOSPC, "no space left on device")
 
 
@@ -165,15 +180,27 @@ class SimFile:
 
     def read(self, offset: int, length: int) -> bytes:
         self._check()
-        return bytes(self._inode.live[offset : offset + length])
+        self._disk._step("read")
+        data = bytes(self._inode.live[offset : offset + length])
+        self._disk.bytes_read += len(data)
+        return data
 
     def append(self, data: bytes) -> None:
         self.write_at(len(self._inode.live), data)
 
     def write_at(self, offset: int, data: bytes) -> None:
         self._check()
+        try:
+            self._disk._step("write", max(0, offset + len(data) - len(self._inode.live)))
+        except OSError:
+            self._write(offset, data[: self._disk._prefix(len(data))])
+            raise
+        self._write(offset, data)
+
+    def _write(self, offset: int, data: bytes) -> None:
         live = self._inode.live
-        self._disk._step("write", max(0, offset + len(data) - len(live)))
+        if not data:
+            return
         if offset > len(live):
             live.extend(bytes(offset - len(live)))
         live[offset : offset + len(data)] = data
@@ -195,8 +222,12 @@ class SimFile:
 
     def sync(self) -> None:
         self._check()
-        self._disk._step("sync")
         inode = self._inode
+        try:
+            self._disk._step("sync")
+        except OSError as error:
+            inode.dirty.clear()  # the kernel marks them clean: no later sync will write them
+            raise SyncFailed(error.errno, error.strerror) from error
         if len(inode.durable) != len(inode.live):
             del inode.durable[len(inode.live) :]
             inode.durable.extend(bytes(len(inode.live) - len(inode.durable)))
@@ -204,6 +235,15 @@ class SimFile:
             at = sector * SECTOR
             inode.durable[at : at + SECTOR] = inode.live[at : at + SECTOR]
         inode.dirty.clear()
+
+    def uncache(self) -> None:
+        self._check()
+        inode = self._inode
+        image = inode.durable[: len(inode.live)].ljust(len(inode.live), b"\0")
+        for sector in inode.dirty:  # those cannot be dropped
+            at = sector * SECTOR
+            image[at : at + SECTOR] = inode.live[at : at + SECTOR]
+        inode.live = image
 
     def close(self) -> None:
         self._closed = True

@@ -2,7 +2,7 @@
 
 It takes a step (`replica`) when messages arrive, when something is proposed and when a timer is due,
 never by polling. A broken invariant or a failed disk ends the member: nothing leaves any more, what waits
-fails, and `run` raises.
+fails, its connections break (so that the others elect at once), and `run` raises.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import structlog
 import trio
 
 from raftkube.clock import Clock
-from raftkube.disk import Disk
+from raftkube.disk import Disk, disk_failure
 from raftkube.errors import (
     ConfigError,
     DiskFailed,
@@ -89,7 +89,8 @@ class RaftNode:
         """Recover, listen, take part; `started` (the bound peer address) once it does.
 
         Returns after `stop`. Raises InvariantViolation (a bug or damaged data), DiskFailed: the member has
-        stopped and must not be restarted blindly; ConfigError. Cancelled: it stops; nothing more is
+        stopped and must not be restarted blindly; DiskFull: once there is room, a new RaftNode may go on
+        from the same disk; ConfigError. Cancelled: it stops; nothing more is
         acknowledged.
         """
         try:
@@ -152,6 +153,8 @@ class RaftNode:
 
     def _failed(self, error: Exception) -> None:
         """Acknowledge nothing any more; `run` raises the error."""
+        if isinstance(error, OSError):
+            error = disk_failure(error, "disk")
         if not isinstance(error, InvariantViolation | DiskFailed):
             log.error("raft_bug", member=self._name, exc_info=error)
             bug = InvariantViolation(f"{type(error).__name__}: {error}")
@@ -160,6 +163,7 @@ class RaftNode:
         self._failure = error
         log.error("raft_member_stopped", member=self._name, error=str(error))
         self._close()
+        self._note_role(RoleChange("follower", self._role.term, None, False))
         self._wake.set()
 
     def _close(self) -> None:
@@ -260,9 +264,9 @@ class RaftNode:
         core, journal = replica.core, replica.journal
         return RaftStatus(
             name=self._name,
-            role=ROLES[core.role],
+            role=self._role.role if self._failure else ROLES[core.role],
             term=Term(core.term),
-            leader=replica.leader,
+            leader=None if self._failure else replica.leader,
             commit_index=LogIndex(core.commit_index),
             applied_index=LogIndex(core.applied_index),
             log_first=LogIndex(journal.first_index),

@@ -3,7 +3,9 @@
 Invariants:
 * what `sync()` returned for survives a power loss, and a sector once synced is never written again;
 * recovery gives back every synced batch, or refuses with file and offset; only the last batch may be
-  cut, and only if it lacks sectors (a crash in the middle of its write);
+  cut, and only if it lacks sectors (a crash in the middle of its write) and is not sealed;
+* a batch is sealed, proved to have been synced, by whatever batch stands behind it: the next one, or an
+  empty one as soon as nothing has been written for a moment;
 * an entry at or below the commit index is never removed from the end;
 * after a failed write or sync nothing is written again.
 
@@ -14,17 +16,23 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import structlog
 from pysyncobj.journal import Journal
 
 from raftkube.clock import Clock
-from raftkube.disk import Disk, File
+from raftkube.disk import Disk, File, disk_failure
 from raftkube.errors import DiskFailed, InvariantViolation
 from raftkube.rng import Rng
 from raftkube.store.raft import journal_format as fmt
 from raftkube.store.raft.counters import DURATION_BUCKETS_S, Histogram
 from raftkube.store.raft.journal_recovery import Entry, Recovered, Segment, recover, segment_name
+from raftkube.store.raft.membership import CONFIGURATION, Configuration, ConfigurationLog
+
+log = structlog.get_logger(__name__)
 
 _SEGMENT_BYTES: Final = 16 * 1024 * 1024
+_SEAL_AFTER_S: Final = 0.05
+_NEVER: Final = float("inf")
 
 
 class SegmentedJournal(Journal):  # type: ignore[misc]
@@ -38,12 +46,13 @@ class SegmentedJournal(Journal):  # type: ignore[misc]
         *,
         segment_bytes: int = _SEGMENT_BYTES,
         fsync: bool = True,
+        configurations: ConfigurationLog | None = None,
     ) -> None:
         """Recover what the disk holds and sync it. Raises InvariantViolation: damaged, where;
         DiskFailed: the disk does not answer."""
         self._disk, self._rng, self._clock = disk, rng, clock
         self._segment_bytes, self._fsync = segment_bytes, fsync
-        self.failed: str | None = None
+        self.failed: DiskFailed | None = None
         self.fsyncs = 0
         self.fsync_s_total = 0.0
         self.fsync_s = Histogram(DURATION_BUCKETS_S)
@@ -52,8 +61,15 @@ class SegmentedJournal(Journal):  # type: ignore[misc]
         try:
             recovered = recover(disk)
         except OSError as error:
-            raise DiskFailed(f"journal cannot be read: {error}") from error
+            raise disk_failure(error, "journal cannot be recovered") from error
+        if recovered.torn:
+            log.warning("journal_tail_cut", file=recovered.torn[0], at_byte=recovered.torn[1])
         self._adopt(recovered)
+        # Told of every entry with a configuration, for it is in force as soon as it stands here.
+        self.configurations = configurations or ConfigurationLog(Configuration({}))
+        for command, index, _ in self._entries:
+            if command[:1] == CONFIGURATION:
+                self.configurations.appended(index, command)
 
     def _adopt(self, recovered: Recovered) -> None:
         self._entries: list[Entry] = recovered.entries
@@ -68,6 +84,7 @@ class SegmentedJournal(Journal):  # type: ignore[misc]
         self._pending: list[bytes] = []
         self._pending_high = 0
         self._dirty = False
+        self.seal_at = _NEVER if recovered.sealed else 0.0  # clock seconds: when `seal` is due
 
     # The list that pysyncobj sees.
 
@@ -88,6 +105,8 @@ class SegmentedJournal(Journal):  # type: ignore[misc]
         self._pending_high = max(self._pending_high, idx)
         self._live_bytes += len(command)
         self._dirty = True
+        if command[:1] == CONFIGURATION:
+            self.configurations.appended(idx, command)
 
     def deleteEntriesFrom(self, entryFrom: int) -> None:
         """Remove the entries from that position on (a conflict with the leader's log).
@@ -103,6 +122,7 @@ class SegmentedJournal(Journal):  # type: ignore[misc]
         del self._entries[entryFrom:]
         self._pending.append(fmt.pack_index(fmt.TRUNCATE, index))
         self._dirty = True
+        self.configurations.truncated(index)
 
     def deleteEntriesTo(self, entryTo: int) -> None:
         """pysyncobj's compaction, which raftkube replaces by `compact`."""
@@ -180,31 +200,40 @@ class SegmentedJournal(Journal):  # type: ignore[misc]
         self._pending.append(fmt.pack_reset(index, term))
         self._pending_high = max(self._pending_high, index)
         self._dirty = True
+        self.configurations.truncated(1)
 
     def sync(self) -> bool:
         """Write what waits as one batch and make it durable; False if nothing waited.
 
-        Raises DiskFailed: the journal is finished, now and at every later call.
+        Raises DiskFailed (DiskFull: only room is missing): the journal is finished, now and at every later
+        call.
         """
         if self.failed is not None:
-            raise DiskFailed(self.failed)
+            raise type(self.failed)(*self.failed.args)
         if not self._dirty:
             return False
         try:
             self._write_batch()
         except OSError as error:
-            self.failed = f"journal: {error.strerror or error}"
-            raise DiskFailed(self.failed) from error
+            self.failed = disk_failure(error, "journal")
+            raise self.failed from error
         return True
 
-    def close(self) -> None:
-        """Seal the last batch by an empty one behind it (rot in it can then no longer be taken for a
-        tear) and release the file. Nothing that waits is written."""
-        if self._file is None:
-            return
-        if self.failed is None and not self._dirty and self._position > fmt.SECTOR:
+    def seal(self) -> None:
+        """Prove the last batch to have been synced, by an empty one behind it: rot in it can then no longer
+        be taken for a tear. To be called once `seal_at` has passed. Raises as `sync`."""
+        self.seal_at = _NEVER
+        if not self._dirty and self._position > fmt.SECTOR:
             self._dirty = True
             self.sync()
+            self.seal_at = _NEVER
+
+    def close(self) -> None:
+        """Seal what is not sealed and release the file. Nothing that waits is written."""
+        if self._file is None:
+            return
+        if self.failed is None and self.seal_at < _NEVER:
+            self.seal()
         self._file.close()
         self._file = None
 
@@ -229,6 +258,7 @@ class SegmentedJournal(Journal):  # type: ignore[misc]
         self._batch += 1
         segment.high = max(segment.high, self._pending_high)
         self._pending, self._pending_high, self._dirty = [], 0, False
+        self.seal_at = self._clock.monotonic() + _SEAL_AFTER_S
         self._drop_segments()
 
     def _body(self) -> bytes:

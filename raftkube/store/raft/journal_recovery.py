@@ -31,7 +31,8 @@ class Segment:
 @dataclass(slots=True)
 class Recovered:
     """The journal's state, and where the next batch goes. `torn`: (file, offset) where an unfinished
-    batch was cut; `file` is open on the last segment, None if there is none yet."""
+    batch was cut; `sealed`: the last batch is an empty one; `file` is open on the last segment, None if
+    there is none yet."""
 
     entries: list[Entry] = field(default_factory=list)
     term: int = 0
@@ -44,6 +45,7 @@ class Recovered:
     file: File | None = None
     position: int = fmt.SECTOR
     torn: tuple[str, int] | None = None
+    sealed: bool = True
 
 
 def segment_name(number: int) -> str:
@@ -52,10 +54,11 @@ def segment_name(number: int) -> str:
 
 
 def recover(disk: Disk) -> Recovered:
-    """Replay all segments; cut an unfinished last batch; sync everything found, then the directory.
+    """Replay all segments, each synced and read from the device; cut an unfinished last batch.
 
-    What was read may so far stand in the page cache only, and the node is about to act on it. Raises
-    InvariantViolation: damage, with file and offset; OSError: the disk does not answer.
+    What an earlier process wrote may stand in the page cache only, and the node is about to act on it; it
+    may even stand there only to be lost (`File.uncache`). Raises InvariantViolation: damage, with file and
+    offset; OSError: the disk does not answer.
     """
     state = Recovered()
     names = _clean(disk)
@@ -63,8 +66,11 @@ def recover(disk: Disk) -> Recovered:
         if state.file is not None:
             state.file.close()
         state.file = disk.open(name)
-        _replay_segment(state, name, state.file, last=position == len(names) - 1)
         state.file.sync()
+        state.file.uncache()
+        _replay_segment(state, name, state.file, last=position == len(names) - 1)
+        if state.torn:
+            state.file.sync()
     disk.sync_directory()
     _check(state, names)
     return state
@@ -124,6 +130,7 @@ def _replay_batch(state: Recovered, name: str, file: File, *, last: bool) -> boo
         _end_of_segment(state, name, file, last=last)
         return False
     _apply(state, name, at, body)
+    state.sealed = not body
     state.chain, state.next_batch = header.chain, header.number + 1
     state.position = at + header.total_bytes
     return True

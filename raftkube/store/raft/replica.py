@@ -116,6 +116,7 @@ class Replica:
             self.reads.next_deadline(),
             self._outlet.next_deadline(),
             self.snapshots.next_deadline(),
+            self.journal.seal_at,
             self.transfer.next_deadline(),
         )
 
@@ -164,6 +165,8 @@ class Replica:
         self.transfer.step(now)
         self.reads.step(self._view())
         self.snapshots.step(now)
+        if now >= self.journal.seal_at:
+            self.journal.seal()
 
     def _receive(self, name: str, message: Message) -> None:
         if message[0] in _READ_MESSAGES:
