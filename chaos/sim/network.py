@@ -65,6 +65,9 @@ class SimNetwork:
             self._cuts.clear()
         else:
             self._cuts.discard((source, target))
+        self._wake_waiting()
+
+    def _wake_waiting(self) -> None:
         healed, self._healed = self._healed, trio.Event()
         healed.set()
 
@@ -73,6 +76,27 @@ class SimNetwork:
         for connection in self._alive():
             if {connection.local, connection.remote} == {a, b}:
                 connection.break_now()
+
+    def break_end(self, local: str, remote: str) -> None:
+        """Connections between the two hosts fail on the end of `local`; `remote` is not told, and reads on
+        what was under way (the reset was lost, as behind a firewall that forgot the connection)."""
+        for connection in self._alive():
+            if (connection.local, connection.remote) == (local, remote):
+                connection.die()
+
+    def stall(self, source: str, target: str) -> None:
+        """What today's connections carry from `source` to `target` stays under way until `unstall`; newer
+        connections pass. Both ways and never ended, it is a break that nobody is told of."""
+        for connection in self._alive():
+            if (connection.local, connection.remote) == (source, target):
+                connection.stalled = True
+
+    def unstall(self, source: str, target: str) -> None:
+        """What `stall` held back goes on."""
+        for connection in self._connections:
+            if (connection.local, connection.remote) == (source, target):
+                connection.stalled = False
+        self._wake_waiting()
 
     def crash(self, name: str) -> None:
         """The host is gone: its listeners close, and the others see resets (unless cut off from it)."""
@@ -91,8 +115,9 @@ class SimNetwork:
         return self.rng.uniform(*self.delay_s)
 
     def _alive(self) -> list[SimConnection]:
-        self._connections = [connection for connection in self._connections if not connection.dead]
-        return list(self._connections)
+        alive = [end for end in self._connections if not (end.dead and end.other.dead)]
+        self._connections = alive
+        return [connection for connection in alive if not connection.dead]
 
     async def wait_passable(self, source: str, target: str) -> None:
         while self.is_cut(source, target):
@@ -184,6 +209,7 @@ class SimConnection:
         self._out_bytes = 0
         self._last_at = 0.0
         self._ended = self._broken = self._closed = False
+        self.stalled = False  # what this end sent stays under way
         self._changed = trio.Event()
 
     @property
@@ -229,7 +255,7 @@ class SimConnection:
         await trio.lowlevel.checkpoint()
         while True:
             self._check()
-            if self._network.is_cut(self.remote, self.local):
+            if self.other.stalled or self._network.is_cut(self.remote, self.local):
                 await self._wait_either(self._network._healed)
                 continue
             incoming = self.other._out

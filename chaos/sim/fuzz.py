@@ -1,0 +1,164 @@
+"""The fuzz as a tool: `python -m chaos.sim.fuzz --group raftkube --seeds 0:500 --duration 60`.
+
+Exit codes: 0 nothing found, 1 a seed shows a violation, 2 a wrong command line.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import click
+import structlog
+
+from chaos.sim.fuzz_faults import Level
+from chaos.sim.fuzz_run import Outcome, run_seed
+from chaos.sim.groups import Kind
+
+_SUMMED = ("proposed", "acknowledged", "refused", "unknown", "unanswered", "died", "reads", "lost")
+
+
+@click.command()
+@click.option(
+    "--group", "kind", type=click.Choice(["stock", "raftkube"]), default="raftkube", show_default=True
+)
+@click.option("--seeds", default="0:100", show_default=True, help="A:B, from A up to but without B.")
+@click.option(
+    "--duration",
+    type=click.FloatRange(1, 86_400),
+    default=60.0,
+    show_default=True,
+    help="Simulated seconds of faults a seed; what follows to converge is not counted in.",
+)
+@click.option(
+    "--faults",
+    "level",
+    type=click.Choice(["network", "process", "power"]),
+    default="power",
+    show_default=True,
+    help="Each level holds the one before it.",
+)
+@click.option("--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes.")
+@click.option("--out", type=click.Path(dir_okay=False), default=None, help="Write the result here, as JSON.")
+@click.option("--quiet", is_flag=True, help="Print nothing for a seed without violations.")
+def main(
+    kind: Kind, seeds: str, duration: float, level: Level, jobs: int, out: str | None, quiet: bool
+) -> None:  # fmt: skip
+    """Break a group of Raft members in every way that a seed thinks of, and judge what they said."""
+    try:
+        first, last = (int(part) for part in seeds.split(":"))
+    except ValueError:
+        raise click.BadParameter(f"{seeds!r} is not A:B, such as 0:100", param_hint="--seeds") from None
+    if last <= first:
+        raise click.BadParameter(f"{seeds!r} holds no seed: B must exceed A", param_hint="--seeds")
+    outcomes, started = [], time.perf_counter()
+    for outcome in _outcomes(range(first, last), kind, duration, level, jobs):
+        outcomes.append(outcome)
+        if outcome.violations or not quiet:
+            _report(outcome, kind, duration, level)
+    result = summary(outcomes, kind, duration, level)
+    result["wall_s"] = round(time.perf_counter() - started, 1)
+    result["simulated_s_per_wall_s"] = round(result["simulated_s"] / result["wall_s"], 1)
+    result["jobs"] = jobs
+    print(json.dumps({key: value for key, value in result.items() if key != "failing"}, indent=1))
+    if out is not None:
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
+        Path(out).write_text(json.dumps(result, indent=1) + "\n")
+    sys.exit(1 if result["seeds_with_a_violation"] else 0)
+
+
+def _outcomes(seeds: range, kind: Kind, duration_s: float, level: Level, jobs: int) -> Iterator[Outcome]:
+    """In the order of the seeds."""
+    one = partial(_one, kind=kind, duration_s=duration_s, level=level)
+    if jobs == 1:
+        yield from map(one, seeds)
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(one, seeds)
+
+
+def _one(seed: int, *, kind: Kind, duration_s: float, level: Level) -> Outcome:
+    hush()
+    return run_seed(seed, kind, duration_s=duration_s, level=level)
+
+
+def hush() -> None:
+    """What members log under thousands of faults is nobody's reading, and takes time."""
+    logging.disable(logging.CRITICAL)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+
+
+def replay_line(seed: int, kind: Kind, duration_s: float, level: Level) -> str:
+    """The command that shows the same again."""
+    what = f"--group {kind} --seeds {seed}:{seed + 1} --duration {duration_s:g} --faults {level}"
+    return f"python -m chaos.sim.fuzz {what}"
+
+
+def _report(outcome: Outcome, kind: Kind, duration_s: float, level: Level) -> None:
+    print(
+        f"seed {outcome.seed}: {outcome.acknowledged} of {outcome.proposed} acknowledged,"
+        f" {outcome.lost} lost, {outcome.unanswered} unanswered, trace {outcome.trace[:16]}"
+    )
+    for what, sentence in outcome.violations.items():
+        print(f"  {what}: {sentence}")
+    if outcome.violations:
+        print(f"  again: {replay_line(outcome.seed, kind, duration_s, level)}")
+    sys.stdout.flush()
+
+
+def summary(outcomes: list[Outcome], kind: Kind, duration_s: float, level: Level) -> dict[str, Any]:
+    """Counts over all seeds, and each seed that failed with its first violation of each kind."""
+    seeds_with = Counter(what for outcome in outcomes for what in outcome.violations)
+    totals = {name: sum(getattr(outcome, name) for outcome in outcomes) for name in _SUMMED}
+    faults: Counter[str] = Counter()
+    for outcome in outcomes:
+        faults.update(outcome.faults)
+    return {
+        "group": kind,
+        "faults": level,
+        "commit": _commit(),
+        "seeds": [outcomes[0].seed, outcomes[-1].seed + 1],
+        "seeds_count": len(outcomes),
+        "duration_s": duration_s,
+        "simulated_s": round(sum(outcome.simulated_s for outcome in outcomes), 1),
+        **totals,
+        "unanswered_percent": round(100 * totals["unanswered"] / max(1, totals["proposed"]), 3),
+        "converged": sum(outcome.converged for outcome in outcomes),
+        "seeds_with_a_violation": sum(bool(outcome.violations) for outcome in outcomes),
+        "seeds_with": dict(sorted(seeds_with.items())),
+        "faults_count": dict(sorted(faults.items())),
+        "failing": [
+            {
+                "seed": outcome.seed,
+                "violations": outcome.violations,
+                "again": replay_line(outcome.seed, kind, duration_s, level),
+            }
+            for outcome in outcomes
+            if outcome.violations
+        ],
+    }
+
+
+def _commit() -> str:
+    """The commit of the tree, with a mark if the tree differs from it; "unknown" outside of one."""
+    try:
+        return subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude", "*"],
+            cwd=Path(__file__).parent, capture_output=True, text=True, check=True,
+        ).stdout.strip()  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+if __name__ == "__main__":
+    main()
