@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 
 from raftkube.clock import Clock
-from raftkube.errors import DeadlineExpired, InvalidRequest, NotLeader, StoreError
+from raftkube.errors import DeadlineExpired, InvalidRequest, NotLeader, Stopped, StoreError
 from raftkube.rng import Rng
 from raftkube.store.core import validate
 from raftkube.store.server.consensus import Consensus, Done, ReadGate
@@ -54,6 +54,25 @@ class Identity:
         return next((member.client_address for member in self.members if member.name == name), "")
 
 
+@dataclass(slots=True)
+class Suspension:
+    """Why a member whose disk failed serves no watch (nothing is applied here any more), or, while it holds
+    no state yet, no read."""
+
+    watches: Stopped | None = None
+    reads: Stopped | None = None
+
+    def check_watches(self) -> None:
+        """Raises Stopped."""
+        if self.watches is not None:
+            raise Stopped(self.watches.message)
+
+    def check_reads(self) -> None:
+        """Raises Stopped."""
+        if self.reads is not None:
+            raise Stopped(self.reads.message)
+
+
 class Service:
     """Answers operations of all connections through callbacks, in the step that knows the answer."""
 
@@ -68,7 +87,9 @@ class Service:
         *,
         clock: Clock,
         rng: Rng,
+        suspension: Suspension | None = None,
     ) -> None:
+        self.suspension = suspension or Suspension()
         self.identity = identity
         self.machine = machine
         self.hub = hub
@@ -121,7 +142,8 @@ class Service:
         }
 
     def state_hash(self) -> dict[str, Any]:
-        """The hash of this member's state, with what it is the hash of."""
+        """The hash of this member's state, with what it is the hash of. Raises Stopped: it has none yet."""
+        self.suspension.check_reads()
         core = self.machine.core
         return {
             "revision": core.revision,
