@@ -36,6 +36,12 @@ class SystemClock:
         return time.time()
 
 
+def collector_seconds() -> float:
+    """CLOCK_MONOTONIC itself, for the garbage collector's callbacks, which run outside trio and in any
+    thread; never for a deadline."""
+    return time.monotonic()
+
+
 def rfc3339(wall_s: float, *, micros: bool = False) -> str:
     """`wall_s` as Kubernetes writes times: 2026-11-22T19:33:00Z, or with six decimals for MicroTime."""
     whole = int(wall_s // 1)

@@ -1,24 +1,18 @@
-"""/livez, /readyz and /healthz, with `?verbose`, `?exclude=` and single checks as paths below them.
-
-Source: k8s.io/apiserver/pkg/server/healthz/healthz.go.
-"""
+"""/livez, /readyz and /healthz, with `?verbose`, `?exclude=` and single checks as paths below them."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Final
-from urllib.parse import parse_qs
 
 import trio
 
 from raftkube.apiserver.cache import WatchCache
 from raftkube.apiserver.storage import Storage
 from raftkube.errors import StoreError
+from raftkube.net.health import Check, respond, respond_single
 from raftkube.net.http import Response
 
-_TEXT: Final = "text/plain; charset=utf-8"
 _STORE_TIMEOUT_S: Final = 2.0
-Check = Callable[[], Awaitable[str]]  # "" is good, else why not
 
 
 class Health:
@@ -37,10 +31,8 @@ class Health:
         if checks is None or len(segments) > 2:
             return None
         if len(segments) == 2:
-            return await self._single(checks, segments[1])
-        params = parse_qs(query, keep_blank_values=True)
-        excluded = {name for value in params.get("exclude", []) for name in value.split(",")}
-        return await self._all(segments[0], checks, excluded, verbose="verbose" in params)
+            return await respond_single(checks, segments[1])
+        return await respond(segments[0], checks, query)
 
     def _checks(self, endpoint: str) -> dict[str, Check] | None:
         live: dict[str, Check] = {"ping": self._ping}
@@ -53,32 +45,6 @@ class Health:
         }
         healthy = {**live, "store": self._store_answers}
         return {"livez": live, "readyz": ready, "healthz": healthy}.get(endpoint)
-
-    async def _single(self, checks: dict[str, Check], name: str) -> Response:
-        check = checks.get(name)
-        if check is None:
-            return Response(404, b"404 page not found\n", _TEXT)
-        why = await check()
-        return Response(500, f"internal server error: {why}\n".encode(), _TEXT) if why else _ok()
-
-    async def _all(
-        self, endpoint: str, checks: dict[str, Check], excluded: set[str], *, verbose: bool
-    ) -> Response:
-        lines, failed = [], False
-        for name, check in checks.items():
-            if name in excluded:
-                lines.append(f"[+]{name} excluded: ok")
-                continue
-            why = await check()
-            failed = failed or bool(why)
-            lines.append(f"[-]{name} failed: {why}" if why else f"[+]{name} ok")
-        if failed:
-            lines.append(f"{endpoint} check failed")
-            return Response(500, ("\n".join(lines) + "\n").encode(), _TEXT)
-        if not verbose:
-            return _ok()
-        lines.append(f"{endpoint} check passed")
-        return Response(200, ("\n".join(lines) + "\n").encode(), _TEXT)
 
     async def _ping(self) -> str:
         await trio.lowlevel.checkpoint()
@@ -106,6 +72,3 @@ class Health:
         await trio.lowlevel.checkpoint()
         return "this server is shutting down" if self._stop.is_set() else ""
 
-
-def _ok() -> Response:
-    return Response(200, b"ok", _TEXT)

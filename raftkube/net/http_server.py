@@ -7,7 +7,7 @@ connection whole, so a cancelled stream can still be ended cleanly.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import formatdate
@@ -21,7 +21,7 @@ import trio
 from raftkube.api.status import ApiError, internal_error
 from raftkube.clock import Clock, SystemClock
 from raftkube.limits import HANDSHAKE_TIMEOUT_S
-from raftkube.net import Address, Connection, Listener
+from raftkube.net import Address, Connection, Listener, PeerIdentity
 from raftkube.net.http import AnyResponse, Handler, Request, Response, StreamResponse, UpgradeResponse
 from raftkube.net.http_parser import HttpLimits, Parsed, RequestParser, http_error, to_request
 
@@ -33,6 +33,8 @@ _READ_BYTES: Final = 65_536
 _LINGER_S: Final = 0.5
 _NO_BODY: Final = frozenset((204, 304))
 _PHRASES: Final = {int(status): status.phrase for status in HTTPStatus}
+# Who may speak at all: None, or the answer to a stranger.
+Admit = Callable[[PeerIdentity | None], Response | None]
 _CONNECTION_ENDED = (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError)
 
 
@@ -49,15 +51,17 @@ async def serve_http(
     limits: HttpLimits = HttpLimits(),  # noqa: B008  frozen
     stop: trio.Event | None = None,
     clock: Clock = SystemClock(),  # noqa: B008  stateless
+    admit: Admit | None = None,
     task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Answer requests with `handler` until cancelled, or until `stop` is set and all in flight is done.
 
     A handler's ApiError becomes its Status; any other exception is logged and becomes a 500 Status. After
     `stop`: no new connections, idle ones are closed, streams are cancelled and ended cleanly, requests in
-    flight are answered within `limits.drain_timeout_s`.
+    flight are answered within `limits.drain_timeout_s`. Whom `admit` refuses gets its answer before a byte
+    of a request is looked at.
     """
-    server = _Server(handler, limits, clock)
+    server = _Server(handler, limits, clock, admit)
     accepting = trio.CancelScope()
     try:
         async with trio.open_nursery() as nursery:
@@ -90,6 +94,7 @@ class _Server:
     handler: Handler
     limits: HttpLimits
     clock: Clock
+    admit: Admit | None = None
     draining: bool = False
     _interruptible: set[trio.CancelScope] = field(default_factory=set)  # idle reads and streams
     _date: tuple[int, bytes] = (0, b"")
@@ -121,7 +126,9 @@ class _Server:
         try:
             with trio.fail_after(HANDSHAKE_TIMEOUT_S):
                 await connection.handshake()
-            await _Conversation(self, connection).run()
+            conversation = _Conversation(self, connection)
+            refusal = None if self.admit is None else self.admit(connection.peer)
+            await (conversation.run() if refusal is None else conversation.refuse(refusal))
             with trio.move_on_after(1):
                 await connection.aclose()
         except _CONNECTION_ENDED as error:
@@ -148,6 +155,11 @@ class _Conversation:
                 await self._answer(parsed)
         except _Close:
             return
+
+    async def refuse(self, refusal: Response) -> None:
+        """Answer without reading, and end."""
+        await self._send_response(refusal, close=True)
+        await self._linger()
 
     async def _next(self) -> Parsed:
         """The next complete request; what cannot be one is answered, and ends the connection."""

@@ -49,6 +49,7 @@ class StoreServer:
         self._clock = clock
         self._rng = rng
         self._leading = False
+        self._running: Service | None = None
         self._hub = Hub(self._settings, clock, machine.core.revision)
         self._leases = LeaseClock(
             self._settings, clock, barrier=consensus.read_index, propose=self._propose_own
@@ -77,7 +78,7 @@ class StoreServer:
         """Serve until cancelled; `started` gives the bound address. `roles` are the certificate
         organizations that may speak here; empty: whoever connects (only without TLS)."""
         async with trio.open_nursery() as nursery:
-            service = self._service(nursery)
+            service = self._running = self._service(nursery)
 
             async def handle(connection: Connection) -> None:
                 await Session(connection, service, self._settings, roles).run()
@@ -86,6 +87,12 @@ class StoreServer:
             nursery.start_soon(self._leases.run)
             nursery.start_soon(self._compact_by_window)
             task_status.started(await nursery.start(serve, listener, handle))
+
+    @property
+    def service(self) -> Service:
+        """What answers clients; only once `run` has started."""
+        assert self._running is not None
+        return self._running
 
     def _service(self, nursery: trio.Nursery) -> Service:
         return Service(

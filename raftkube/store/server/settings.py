@@ -17,6 +17,8 @@ class ServerSettings:
     history_s, history_revisions_max: revisions older than the first, or beyond the second, are compacted
         by the leader. 0 switches either bound off.
     pause_s: a lease clock that wakes this late was stopped, and does not count that time.
+    health_timeout_s: how long a health check waits for a linearizable read.
+    loop_lag_warn_s: an event loop that turns this late is worth a warning.
     """
 
     flush_window_max_s: float = 0.020
@@ -27,3 +29,5 @@ class ServerSettings:
     history_revisions_max: int = 100_000
     compaction_interval_s: float = 1.0
     pause_s: float = 0.25
+    health_timeout_s: float = 2.0
+    loop_lag_warn_s: float = 0.5
