@@ -19,7 +19,7 @@ from raftkube.rng import Rng
 Level = Literal["network", "process", "power"]
 
 _NETWORK: Final = ("isolate", "one_way", "reset", "silence", "depose", "flap")
-_PROCESS: Final = ("kill", "stop", "kill_mid_write", "compact")
+_PROCESS: Final = ("kill", "stop", "kill_mid_write")
 _POWER: Final = ("crash", "crash_all", "crash", "crash_mid_write")
 FAULTS: Final[dict[Level, tuple[str, ...]]] = {
     "network": _NETWORK,
@@ -60,6 +60,19 @@ class Nemesis:
                 self.group.pause(name)
                 await trio.sleep(self.rng.choice([0.1, 0.4, 0.8, 1.5, 4.0]))
                 self._resume(name)
+
+    async def breaks(self) -> None:
+        """Some seeds have links that break all the time. Until cancelled."""
+        mean_s = self.rng.choice([None, 0.3, 1.0])
+        while mean_s is not None:
+            await trio.sleep(self.rng.expovariate(1 / mean_s))
+            await self.act("reset")
+
+    async def compactions(self) -> None:
+        """Stock compacts on request; raftkube after so many entries. Until cancelled."""
+        while True:
+            await trio.sleep(self.rng.uniform(0.1, 3.0))
+            await self.act("compact")
 
     async def writeback(self) -> None:
         """What was written long ago reaches the disk without anybody asking. Until cancelled."""

@@ -89,8 +89,8 @@ class Fuzz:
                     for number in range(CLIENTS):
                         actors.start_soon(self._client, number)
                     actors.start_soon(self.nemesis.run)
-                    actors.start_soon(self.nemesis.pauses)
-                    actors.start_soon(self.nemesis.writeback)
+                    for trouble in ("run", "pauses", "breaks", "compactions", "writeback"):
+                        actors.start_soon(getattr(self.nemesis, trouble))
             await self._peace()
             await self._converge()
             await trio.sleep(QUIET_S)
@@ -101,7 +101,7 @@ class Fuzz:
 
     async def _client(self, number: int) -> None:
         for count in range(1 << 30):
-            await trio.sleep(self.rng.uniform(0.0, 0.1))
+            await trio.sleep(self.rng.uniform(0.0, 0.25))
             running = self.group.up()
             if not running:
                 continue

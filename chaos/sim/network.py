@@ -210,6 +210,7 @@ class SimConnection:
         self._last_at = 0.0
         self._ended = self._broken = self._closed = False
         self.stalled = False  # what this end sent stays under way
+        self._parked: trio.CancelScope | None = None
         self._changed = trio.Event()
 
     @property
@@ -237,7 +238,9 @@ class SimConnection:
             self._out.append((self._last_at, data))
             self._network.trace(self.local, self.remote, len(data), zlib.crc32(data))
             self._out_bytes += len(data)
-            self.other._notify()
+            parked = self.other._parked
+            if parked is not None:  # awake when it arrives, not when it is sent
+                parked.deadline = min(parked.deadline, self._last_at)
         return True
 
     async def drain(self) -> None:
@@ -252,23 +255,27 @@ class SimConnection:
         await self.drain()
 
     async def receive_some(self, max_bytes: int = 262_144) -> bytes:
-        await trio.lowlevel.checkpoint()
+        waited = False
         while True:
             self._check()
+            incoming = self.other._out
             if self.other.stalled or self._network.is_cut(self.remote, self.local):
                 await self._wait_either(self._network._healed)
-                continue
-            incoming = self.other._out
-            if incoming:
-                wait_s = incoming[0][0] - trio.current_time()
-                if wait_s <= 0:
-                    return self._take(incoming, max_bytes)
-                with trio.move_on_after(wait_s):
-                    await self._wait_change()
-            elif self.other._ended:
+            elif not waited:
+                await trio.lowlevel.checkpoint()
+            elif incoming and incoming[0][0] <= trio.current_time():
+                return self._take(incoming, max_bytes)
+            elif not incoming and self.other._ended:
                 return b""
             else:
-                await self._wait_change()
+                await self._park(incoming[0][0] if incoming else float("inf"))
+            waited = True
+
+    async def _park(self, until: float) -> None:
+        """Until that time, which `send_nowait` brings forward, or until something changes."""
+        with trio.CancelScope(deadline=until) as self._parked:
+            await self._wait_change()
+        self._parked = None
 
     def abort(self) -> None:
         if not self._closed:

@@ -157,7 +157,7 @@ class StockTransport(Transport):  # type: ignore[misc]
         buffer = b""
         try:
             while data := await link.connection.receive_some():
-                await self._host.running.wait()
+                await self._host.wait_running()
                 link.heard_at = trio.current_time()
                 link.flush()
                 buffer += data
@@ -201,6 +201,11 @@ class StockHost:
     running: trio.Event = field(default_factory=trio.Event)  # unset while the process is paused
     errors: dict[str, int] = field(default_factory=dict)
     starts: int = 0
+
+    async def wait_running(self) -> None:
+        """While the process is paused nothing of it goes on. Returns at once if it is not."""
+        while not self.running.is_set():
+            await self.running.wait()
 
     def now_world(self) -> StockWorld:
         assert self.world is not None
@@ -354,7 +359,7 @@ class StockGroup:
 
     async def _drive(self, host: StockHost) -> None:
         while True:
-            await host.running.wait()
+            await host.wait_running()
             host.wake = trio.Event()
             host.tick()
             if self.view(host.name).leads:
@@ -402,6 +407,7 @@ class StockGroup:
         """As a program that calls `destroy`: the journal's mapping is flushed."""
         host = self.hosts[name]
         if host.core is not None and host.scope is not None:
+            self.pause(name)
             with host.now_world():
                 host.core.destroy()
         await self._end(host)
@@ -434,8 +440,8 @@ class StockGroup:
 
     async def read_on(self, name: str) -> int:
         """Stock has no linearizable read; what its users do is to ask a member that says it leads."""
-        await self.hosts[name].running.wait()
         await trio.lowlevel.checkpoint()
+        await self.hosts[name].wait_running()
         if self.hosts[name].scope is None or not self.view(name).leads:
             raise NoLeader(f"{name} does not lead")
         return self.applied_index(name)
