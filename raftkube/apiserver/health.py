@@ -71,4 +71,3 @@ class Health:
     async def _not_stopping(self) -> str:
         await trio.lowlevel.checkpoint()
         return "this server is shutting down" if self._stop.is_set() else ""
-

@@ -1,10 +1,9 @@
-"""The real network: TCP sockets, TLS contexts from PEM files, and the accept loop of every server."""
+"""The real network: TCP sockets, and the accept loop of every server."""
 
 from __future__ import annotations
 
 import errno
 import ipaddress
-import os
 import socket
 import ssl
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from raftkube.errors import ConfigError
 from raftkube.limits import HANDSHAKE_TIMEOUT_S
 from raftkube.net import Address, Connection, ConnectionHandler, Listener, TlsFiles
 from raftkube.net.connection import SocketConnection
+from raftkube.net.tls import TlsContexts
 
 log = structlog.get_logger(__name__)
 
@@ -24,13 +24,13 @@ _ACCEPT_BACKLOG = 1024
 
 
 class TcpNetwork:
-    """Dials and binds real sockets; keeps one TLS context per set of files until the files change."""
+    """Dials and binds real sockets."""
 
     def __init__(self) -> None:
-        self._contexts: dict[tuple[TlsFiles, bool], tuple[tuple[int, ...], ssl.SSLContext]] = {}
+        self._contexts = TlsContexts()
 
     async def connect(self, address: Address, tls: TlsFiles | None) -> SocketConnection:
-        context = None if tls is None else self._context(tls, server=False)
+        context = None if tls is None else self._contexts.get(tls, server=False)
         sock = socket.socket(
             socket.AF_INET6 if ":" in address.host else socket.AF_INET,
             socket.SOCK_STREAM | socket.SOCK_CLOEXEC,
@@ -52,7 +52,7 @@ class TcpNetwork:
 
     async def listen(self, address: Address, tls: TlsFiles | None) -> TcpListener:
         if tls is not None:
-            self._context(tls, server=True)  # bad files are reported now, not at the first client
+            self._contexts.get(tls, server=True)  # bad files are reported now, not at the first client
         sock = socket.socket(
             socket.AF_INET6 if ":" in address.host else socket.AF_INET,
             socket.SOCK_STREAM | socket.SOCK_CLOEXEC,
@@ -66,40 +66,7 @@ class TcpNetwork:
             sock.close()
             raise ConfigError(f"cannot listen on {address}: {error.strerror or error}") from error
         await trio.lowlevel.checkpoint()
-        return TcpListener(sock, None if tls is None else lambda: self._context(tls, server=True))
-
-    def _context(self, tls: TlsFiles, *, server: bool) -> ssl.SSLContext:
-        """The context of these files, made anew when one of them has changed (rotation); while what they
-        hold cannot be used, the last one that could."""
-        files = [name for name in (tls.ca_file, tls.cert_file, tls.key_file) if name]
-        cached = self._contexts.get((tls, server))
-        try:
-            stamp = tuple(os.stat(name).st_mtime_ns for name in files)
-            if cached is not None and cached[0] == stamp:
-                return cached[1]
-            context = _make_context(tls, server=server)
-        except (OSError, ssl.SSLError) as error:
-            if cached is not None:
-                log.warning("tls_files_unusable", files=files, error=str(error))
-                return cached[1]
-            raise ConfigError(f"TLS files {', '.join(files)} cannot be used: {error}") from error
-        self._contexts[tls, server] = (stamp, context)
-        return context
-
-
-def _make_context(tls: TlsFiles, *, server: bool) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if tls.ca_file:
-        context.load_verify_locations(tls.ca_file)
-    elif not server:
-        context.load_default_certs()
-    if tls.cert_file:
-        context.load_cert_chain(tls.cert_file, tls.key_file)
-    if server:
-        wanted = ssl.CERT_REQUIRED if tls.require_peer else ssl.CERT_OPTIONAL
-        context.verify_mode = wanted if tls.ca_file else ssl.CERT_NONE
-    return context
+        return TcpListener(sock, None if tls is None else lambda: self._contexts.get(tls, server=True))
 
 
 class TcpListener:
