@@ -17,7 +17,7 @@ from raftkube.disk import SyncFailed
 from raftkube.rng import Rng
 
 SECTOR: Final = 512
-_NEEDS_ROOM: Final = frozenset(("create", "preallocate", "write", "rename"))
+NEEDS_ROOM: Final = frozenset(("create", "preallocate", "write", "rename"))
 
 
 @dataclass(slots=True)
@@ -162,7 +162,7 @@ class SimDisk:
         number = self.fail_next.pop(step, None)
         if number is not None:
             raise OSError(number, errno.errorcode[number])
-        if grow_bytes > self.free_bytes() or (self.full and step in _NEEDS_ROOM):
+        if grow_bytes > self.free_bytes() or (self.full and step in NEEDS_ROOM):
             raise OSError(errno.ENOSPC, "no space left on device")
 
 

@@ -14,15 +14,17 @@ from raftkube.errors import RaftkubeError
 from raftkube.net import Address
 from raftkube.rng import seeded_rng
 from raftkube.store.client import StoreClient
+from raftkube.store.raft.settings import RaftSettings
 from raftkube.store.server.member import MemberConfig, run_member
 
 NAMES = ("store-1", "store-2", "store-3")
 
 
 class SimulatedStore:
-    """`crash` is a power loss; `start` comes back on what the disk kept."""
+    """`crash` is a power loss; `kill` leaves the page cache; `start` comes back on what the disk kept."""
 
-    def __init__(self, seed: int, nursery: trio.Nursery) -> None:
+    def __init__(self, seed: int, nursery: trio.Nursery, *, raft: RaftSettings | None = None) -> None:
+        self.raft = raft or RaftSettings()
         self.rng = seeded_rng(seed)
         self.network = SimNetwork(seeded_rng(f"network-{seed}"))
         self.peers = {name: Address(name, 2380) for name in NAMES}
@@ -44,12 +46,15 @@ class SimulatedStore:
                 await self.start(name)
 
     async def crash(self, name: str) -> None:
+        await self.kill(name)
+        self.disks[name].crash()
+
+    async def kill(self, name: str) -> None:
         self.network.crash(name)
         self.disks[name].sever()
         if name in self.running:
             self.running[name].cancel()
             await self._ended[name].wait()
-        self.disks[name].crash()
 
     def client(self, host: str) -> AbstractAsyncContextManager[StoreClient]:
         return StoreClient.open(
@@ -67,6 +72,7 @@ class SimulatedStore:
             members=self.peers,
             listen_client=self.clients[name],
             listen_peer=self.peers[name],
+            raft=self.raft,
         )
         self._ended[name] = trio.Event()
         scope = self.running[name] = trio.CancelScope()

@@ -57,12 +57,12 @@ class Room:
         """What failed, what the member does about it, and what is to be done."""
         if isinstance(error, DiskFull):
             return (
-                f"failed: {error}; this member takes part in nothing until {_mib(self._needed_bytes)} are free"
-                f" in {self._disk.path}. Free some: it goes on by itself"
+                f"failed: {error}; this member takes part in nothing until {_mib(self._needed_bytes)} are"
+                f" free in {self._disk.path}. Free some: it goes on by itself"
             )
         return (
-            f"failed: {error}; this member takes part in nothing and writes nothing any more. Replace the disk"
-            f" of {self._disk.path}, then restart this member; if it refuses its data: raftkube repair"
+            f"failed: {error}; this member takes part in nothing and writes nothing any more. Replace the"
+            f" disk of {self._disk.path}, then restart this member; if it refuses its data: raftkube repair"
         )
 
     async def wait(self) -> None:
@@ -73,7 +73,7 @@ class Room:
             self._delay_s = _POLL_S
         await trio.sleep(self._delay_s)
         self._delay_s = min(2 * self._delay_s, _POLL_MAX_S)
-        while self._free_bytes() < self._needed_bytes:
+        while self._free_bytes() < self._needed_bytes:  # noqa: ASYNC110 no event tells of it
             await trio.sleep(_POLL_S)
         self._waited_at = self._clock.monotonic()
 
