@@ -6,7 +6,7 @@ What is watched all the time: at most one leader a term, and the same entry at t
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,8 +47,17 @@ class RecordingMachine:
         image = msgpack.packb([self.applied, self.operations])
         return iter([image[at : at + 1000] for at in range(0, len(image), 1000)])
 
-    def restore(self, chunks: Iterator[bytes]) -> None:
-        self.applied, self.operations = msgpack.unpackb(b"".join(chunks))
+    def restoring(self, chunks: Iterator[bytes]) -> Generator[None, None, Callable[[], None]]:
+        parts = []
+        for chunk in chunks:
+            parts.append(chunk)
+            yield
+        applied, operations = msgpack.unpackb(b"".join(parts))
+
+        def swap() -> None:
+            self.applied, self.operations = applied, operations
+
+        return swap
 
 
 @dataclass(slots=True)

@@ -32,7 +32,7 @@ class EchoMachine:
     def snapshot(self) -> Any:
         return iter(())
 
-    def restore(self, chunks: Any) -> None:
+    def restoring(self, chunks: Any) -> Any:
         raise AssertionError("there is no snapshot")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from random import Random
 
 import msgpack
@@ -78,7 +78,8 @@ def test_a_received_snapshot_is_checked_before_it_counts() -> None:
     for at in range(0, len(content), 100):
         assert incoming.size == at
         incoming.write(content[at : at + 100])
-    assert list(SnapshotReader(disk, incoming.finish()).chunks()) == CHUNKS
+    assert list(incoming.chunks()) == CHUNKS
+    assert list(SnapshotReader(disk, incoming.publish()).chunks()) == CHUNKS
 
     for snapshot, damaged in (
         (SnapshotId(41, 3), content),
@@ -90,8 +91,9 @@ def test_a_received_snapshot_is_checked_before_it_counts() -> None:
         incoming = IncomingSnapshot(disk, snapshot)
         incoming.write(damaged)
         with pytest.raises(InvariantViolation):
-            incoming.finish()
-        assert snapshot_names(disk) == []
+            list(incoming.chunks())
+        incoming.drop()
+        assert disk.names() == []
 
 
 class Clock:
@@ -114,8 +116,10 @@ class Machine:
     def snapshot(self) -> Iterator[bytes]:
         return iter([msgpack.packb(self.operations)])
 
-    def restore(self, chunks: Iterator[bytes]) -> None:
-        self.operations = msgpack.unpackb(b"".join(chunks))
+    def restoring(self, chunks: Iterator[bytes]) -> Generator[None, None, Callable[[], None]]:
+        yield
+        operations = msgpack.unpackb(b"".join(chunks))
+        return lambda: setattr(self, "operations", operations)
 
 
 class Sent(list[tuple[str, list[object]]]):
@@ -145,7 +149,15 @@ def image(index: int, term: int) -> bytes:
 
 
 def deliver(replica: Replica, *message: object) -> None:
-    replica.deliver("n2", [list(message)])
+    """The message and all that it sets going; `hand_over` stops before a snapshot is built."""
+    hand_over(replica, *message)
+    while replica.snapshots.installs.build_slice():
+        pass
+    replica.pump()
+
+
+def hand_over(replica: Replica, *message: object, sender: str = "n2") -> None:
+    replica.deliver(sender, [list(message)])
     replica.pump()
 
 

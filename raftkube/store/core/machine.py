@@ -30,7 +30,7 @@ from raftkube.store.core.compare import holds
 from raftkube.store.core.history import EventBatch, EventHistory
 from raftkube.store.core.keyspace import Keyspace, Selection, tombstone
 from raftkube.store.core.leases import Lease, LeaseTable, LeaseView, lease_exists, lease_not_found
-from raftkube.store.core.restore import build_image
+from raftkube.store.core.restore import all_at_once, build_image
 from raftkube.store.core.snapshot import Pin, hash_state, snapshot_chunks
 from raftkube.store.core.validation import validate
 from raftkube.types import Revision
@@ -179,13 +179,7 @@ class StateMachine:
 
         Raises InvariantViolation on any damage.
         """
-        building = cls.restoring(chunks)
-        while True:
-            try:
-                next(building)
-            except StopIteration as done:
-                machine: StateMachine = done.value
-                return machine
+        return all_at_once(cls.restoring(chunks))
 
     @classmethod
     def restoring(cls, chunks: Iterable[bytes]) -> Generator[None, None, StateMachine]:

@@ -98,7 +98,7 @@ class RaftNode:
             listener = await self._peers.listen(self._listen)
             async with trio.open_nursery() as nursery:
                 address = await nursery.start(self._peers.run, listener)
-                nursery.start_soon(replica.snapshots.run, self._failed)
+                nursery.start_soon(replica.snapshots.run, self._failed, lambda: self._wake.set())
                 task_status.started(address)
                 await self._drive(replica)
                 nursery.cancel_scope.cancel()

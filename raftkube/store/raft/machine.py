@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, Protocol
 
 from raftkube.types import LogIndex
@@ -21,7 +21,11 @@ class Machine(Protocol):
         while the iterator is consumed must not show in it."""
         ...
 
-    def restore(self, chunks: Iterator[bytes]) -> None:
-        """Replace the state by what `snapshot` gave, chunk by chunk as it gave it. Raises: the chunks make
-        no state; the member stops."""
+    def restoring(self, chunks: Iterator[bytes]) -> Generator[None, None, Callable[[], None]]:
+        """Build the state that `snapshot` gave, chunk by chunk as it gave it, beside the present one: each
+        slice takes a few milliseconds, and entries may be applied between them. Takes all chunks. Returns
+        the step that puts the new state in the old one's place, which takes no time and never fails.
+
+        Raises InvariantViolation: the chunks make no state.
+        """
         ...

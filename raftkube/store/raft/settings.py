@@ -38,6 +38,7 @@ class RaftSettings:
     snapshot_log_bytes: int = 64 * _MIB
     snapshot_log_entries: int = 50_000
     retain_entries: int = 5_000
+    install_log_bytes_max: int = 256 * _MIB  # kept beyond that for a follower that installs a snapshot
     snapshot_chunk_bytes: int = _MIB
     cluster_id: str = ""  # "" : derived from the members' names
     mutant: str | None = None

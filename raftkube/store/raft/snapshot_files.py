@@ -1,7 +1,7 @@
 """Snapshots as files: written beside the log, checked at every byte, replaced in one durable step.
 
-    magic | header length u32, crc u32, msgpack [version, index, term] | chunks: length u32, crc u32, data
-    | the end: length 0, crc of all chunks' crcs
+    magic | header length u32, crc u32, msgpack [version, index, term, configuration]
+    | chunks: length u32, crc u32, data | the end: length 0, crc of all chunks' crcs
 
 A chunk is what the state machine yielded, byte for byte. The same bytes travel to other members.
 """
@@ -19,11 +19,11 @@ from raftkube.disk import Disk, File
 from raftkube.errors import InvariantViolation
 
 _MAGIC: Final = b"RKSNAP\x01\n"
-_VERSION: Final = 1
+_VERSION: Final = 2  # 1 did not carry the configuration
 _PART: Final = struct.Struct("<II")
 _PREFIX: Final = "snapshot-"
 _SUFFIX: Final = ".snap"
-_HEADER_BYTES_MAX: Final = 4096
+_HEADER_BYTES_MAX: Final = 65_536
 _CHUNK_BYTES_MAX: Final = 64 * 1024 * 1024
 _SYNC_BYTES: Final = 4 * 1024 * 1024
 
@@ -55,11 +55,12 @@ def remove_unfinished(disk: Disk) -> None:
 class SnapshotWriter:
     """A snapshot in the making: `write` chunks, then `finish`. Raises OSError: the disk failed."""
 
-    def __init__(self, disk: Disk, snapshot: SnapshotId) -> None:
+    def __init__(self, disk: Disk, snapshot: SnapshotId, configuration: bytes | None = None) -> None:
+        """`configuration`: the encoded members that hold at the snapshot; None says nothing of them."""
         self._disk, self.snapshot, self._crc, self._unsynced = disk, snapshot, 0, 0
         self._temporary = f"{_PREFIX}{snapshot.last_index:016d}.made.tmp"
         self._file = _fresh(disk, self._temporary)
-        header = msgpack.packb([_VERSION, snapshot.last_index, snapshot.term])
+        header = msgpack.packb([_VERSION, snapshot.last_index, snapshot.term, configuration])
         self._file.append(_MAGIC + _PART.pack(len(header), zlib.crc32(header)) + header)
 
     def write(self, chunk: bytes) -> None:
@@ -105,12 +106,15 @@ class IncomingSnapshot:
         if self.size // _SYNC_BYTES != (self.size - len(data)) // _SYNC_BYTES:
             self._file.sync()
 
-    def finish(self) -> str:
-        """Check every byte, then make it durable under its name. Raises InvariantViolation: damaged."""
-        if _read_header(self._file, self._temporary) != self.snapshot:
+    def chunks(self) -> Iterator[bytes]:
+        """The state, checked as it is read. Raises InvariantViolation: damaged, or another one than was
+        announced."""
+        if _read_header(self._file, self._temporary)[0] != self.snapshot:
             _damage(self._temporary, 0, "it is not the snapshot that was announced")
-        for _ in _read_chunks(self._file, self._temporary):
-            pass
+        yield from _read_chunks(self._file, self._temporary)
+
+    def publish(self) -> str:
+        """Make it durable under its name, which it returns; whoever calls has read all its chunks."""
         return _publish(self._disk, self._file, self._temporary, self.snapshot)
 
     def drop(self) -> None:
@@ -125,7 +129,7 @@ class SnapshotReader:
     def __init__(self, disk: Disk, name: str) -> None:
         """Raises InvariantViolation: its header is damaged."""
         self.name, self._file = name, disk.open(name)
-        self.snapshot = _read_header(self._file, name)
+        self.snapshot, self.configuration = _read_header(self._file, name)
         if file_name(self.snapshot) != name:
             _damage(name, 0, f"it covers entry {self.snapshot.last_index}")
 
@@ -167,7 +171,7 @@ def _damage(name: str, offset: int, what: str) -> NoReturn:
     raise InvariantViolation(f"{name} is damaged at byte {offset}: {what}")
 
 
-def _read_header(file: File, name: str) -> SnapshotId:
+def _read_header(file: File, name: str) -> tuple[SnapshotId, bytes | None]:
     start = file.read(0, len(_MAGIC) + _PART.size)
     if len(start) < len(_MAGIC) + _PART.size or start[: len(_MAGIC)] != _MAGIC:
         _damage(name, 0, "it is not a snapshot")
@@ -176,9 +180,9 @@ def _read_header(file: File, name: str) -> SnapshotId:
     if len(header) != size or zlib.crc32(header) != crc:
         _damage(name, len(_MAGIC), "its header does not match its checksum")
     fields: Any = msgpack.unpackb(header)
-    if fields[0] != _VERSION:
+    if fields[0] not in (1, _VERSION):
         raise InvariantViolation(f"{name} is of version {fields[0]}, this program reads {_VERSION}")
-    return SnapshotId(fields[1], fields[2])
+    return SnapshotId(fields[1], fields[2]), fields[3] if fields[0] > 1 else None
 
 
 def _read_chunks(file: File, name: str) -> Iterator[bytes]:

@@ -4,7 +4,11 @@ received from a leader.
 A snapshot is durable before the log that it replaces is cut, and an installed one is durable before the
 log is reset to it; a crash between the two is repaired at the next start. A log that holds the snapshot's
 last entry is kept, with all that follows (Raft §7). Parts travel one at a time, each acknowledged with the
-offset that is wanted next, so that either end may start over.
+offset that is wanted next, so that either end may start over. `installs` has the receiving half.
+
+While a snapshot is on its way, and until the follower has caught up behind it, the log is not cut above it
+(within `install_log_bytes_max`): else a follower that takes long to install would need the next snapshot
+by then, and so for ever.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from raftkube.errors import DiskFailed, InvariantViolation
 from raftkube.store.raft import messages as msg
 from raftkube.store.raft.counters import DURATION_BUCKETS_S, Histogram
 from raftkube.store.raft.guard import Guard
+from raftkube.store.raft.installs import Installs
 from raftkube.store.raft.journal import SegmentedJournal
 from raftkube.store.raft.machine import Machine
 from raftkube.store.raft.messages import Message
@@ -28,7 +33,6 @@ from raftkube.store.raft.outlet import Outlet
 from raftkube.store.raft.private import LEADER, NO_OP, Core
 from raftkube.store.raft.settings import RaftSettings
 from raftkube.store.raft.snapshot_files import (
-    IncomingSnapshot,
     SnapshotId,
     SnapshotReader,
     SnapshotWriter,
@@ -72,7 +76,9 @@ class Snapshots:
         self._due = trio.Event()
         self._sending: dict[str, _Sending] = {}
         self._wanted: set[str] = set()
-        self._incoming: IncomingSnapshot | None = None
+        self._needed: dict[str, int] = {}  # follower: the snapshot that it was sent and has to go on from
+        self.installs = Installs(disk, machine)
+        self._sender: tuple[str, int] | None = None  # of the snapshot that is being built, and its term
         self.save_s = Histogram(DURATION_BUCKETS_S)
         self.installed = 0
 
@@ -105,15 +111,23 @@ class Snapshots:
     def _restore(self, name: str) -> int:
         """Load the snapshot `name` into the state machine and make the log follow on from it."""
         reader = SnapshotReader(self._disk, name)
+        building = self._machine.restoring(reader.chunks())
         try:
-            self._machine.restore(reader.chunks())
+            while True:
+                next(building)
+        except StopIteration as done:
+            done.value()
         except OSError:
             raise
         except Exception as error:
             raise InvariantViolation(f"{name} cannot be restored: {error}") from error
         finally:
             reader.close()
-        index, term = reader.snapshot
+        return self._follow_on(name, reader.snapshot)
+
+    def _follow_on(self, name: str, snapshot: SnapshotId) -> int:
+        """`name` is durable: make the log go on from it, keeping what it holds behind it."""
+        index, term = snapshot
         if self._journal.first_index > index:
             raise InvariantViolation(f"{name} ends before the log begins ({self._journal.first_index})")
         if self._journal.term_at(index) != term:
@@ -124,8 +138,14 @@ class Snapshots:
 
     # Making.
 
-    async def run(self, failed: Callable[[Exception], None]) -> None:
-        """Make a snapshot whenever the log has grown enough; errors go to `failed`."""
+    async def run(self, failed: Callable[[Exception], None], wake: Callable[[], None]) -> None:
+        """Make a snapshot whenever the log has grown enough, build those that arrive; errors go to
+        `failed`. `wake` is called when `step` has something to do."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._make_when_due, failed)
+            nursery.start_soon(self.installs.run, wake, failed)
+
+    async def _make_when_due(self, failed: Callable[[Exception], None]) -> None:
         while True:
             await self._due.wait()
             try:
@@ -145,7 +165,8 @@ class Snapshots:
         if term is None or index <= self.index:
             return
         started = trio.current_time()
-        writer = SnapshotWriter(self._disk, SnapshotId(index, term))
+        configuration = self._journal.configurations.at(index).encode()
+        writer = SnapshotWriter(self._disk, SnapshotId(index, term), configuration)
         for chunk in self._machine.snapshot():
             writer.write(chunk)
             await trio.lowlevel.checkpoint()
@@ -155,21 +176,41 @@ class Snapshots:
         self._name, self.index = writer.finish(), index
         self.save_s.observe(trio.current_time() - started)
         self._journal.compact(self._first_kept(index))
+        self._journal.configurations.forget(index)
         log.info("snapshot_made", index=index, log_first=self._journal.first_index)
 
     def _first_kept(self, index: int) -> int:
-        """Keep `retain_entries` behind the snapshot, but no more than half the bytes that trigger one."""
+        """Keep `retain_entries` behind the snapshot, but no more than half the bytes that trigger one; and
+        what a follower that installs an older one will need."""
         first = max(self._journal.first_index, index - self._settings.retain_entries)
-        kept, budget = index, self._settings.snapshot_log_bytes // 2
-        while kept > first and budget > 0:
-            kept -= 1
-            budget -= len(self._journal[kept - self._journal.first_index][0])
+        kept = self._back_to(first, index, self._settings.snapshot_log_bytes // 2)
+        needed = min(self._installing_from(index), default=kept)
+        if needed < kept:
+            kept = self._back_to(
+                max(self._journal.first_index, needed), kept, self._settings.install_log_bytes_max
+            )
         return kept
+
+    def _back_to(self, first: int, last: int, bytes_max: int) -> int:
+        """The first entry, from `first` on, of those before `last` that fit into `bytes_max`."""
+        while last > first and bytes_max > 0:
+            last -= 1
+            bytes_max -= len(self._journal[last - self._journal.first_index][0])
+        return last
+
+    def _installing_from(self, index: int) -> list[int]:
+        """The entries that followers with a snapshot on its way still need, unless they hold `index`."""
+        matched = {name: self.core.match_index(name) for name in self._needed}
+        for name, match in matched.items():
+            if match >= index and name not in self._sending:
+                del self._needed[name]
+        return [max(needed, matched[name]) for name, needed in self._needed.items()]
 
     def step(self, now: float) -> None:
         """After each tick: begin what is due, repeat what got lost, end what has no purpose any more."""
         entries = self.core.applied_index - max(self.index, self._journal.first_index)
         settings = self._settings
+        self._install_ready()
         if entries > settings.snapshot_log_entries or (
             self._journal.live_bytes > settings.snapshot_log_bytes and entries > 1
         ):
@@ -178,6 +219,7 @@ class Snapshots:
             for name in list(self._sending):
                 self._stop_sending(name)
             self._wanted.clear()
+            self._needed.clear()
             self.guard.progress.stop_installing()
             return
         wanted, self._wanted = self._wanted, set()
@@ -208,6 +250,7 @@ class Snapshots:
 
     def connection_down(self, name: str) -> None:
         """Parts under way are lost; the follower's next reset begins anew."""
+        self._needed.pop(name, None)
         if name in self._sending:
             self._stop_sending(name)
 
@@ -216,6 +259,7 @@ class Snapshots:
             raise InvariantViolation(f"{name} needs a snapshot and there is none although the log was cut")
         reader = SnapshotReader(self._disk, self._name)
         sending = self._sending[name] = _Sending(reader, self.core.term, 0, now)
+        self._needed[name] = reader.snapshot.last_index
         log.info("snapshot_sending", to=name, index=reader.snapshot.last_index, bytes=reader.size)
         self._send_part(name, sending, now)
 
@@ -237,14 +281,16 @@ class Snapshots:
             return
         if done:
             self._stop_sending(name)
-        elif offset <= sending.reader.size:
+        elif offset == sending.reader.size:  # it has everything and builds its state: ask now and then
+            sending.offset, sending.sent_at = offset, now
+        elif offset < sending.reader.size:
             sending.offset = offset
             self._send_part(name, sending, now)
 
     # Receiving.
 
     def receive(self, name: str, message: Message, now: float) -> None:
-        """A snapshot message from `name`. Raises InvariantViolation: what it sent makes no state."""
+        """A snapshot message from `name`. Raises DiskFailed."""
         if message[0] == msg.SNAPSHOT_OK:
             self._on_progress(name, message, now)
             return
@@ -254,36 +300,34 @@ class Snapshots:
         if index <= self.core.applied_index:
             self._answer(name, term, index, 0, done=True)
             return
-        snapshot = SnapshotId(index, snapshot_term)
+        self._sender = name, term
         try:
-            done = self._take_part(snapshot, offset, data, last)
+            wanted = self.installs.take_part(SnapshotId(index, snapshot_term), offset, data, last=last)
         except OSError as error:
             raise DiskFailed(f"snapshot: {error.strerror or error}") from error
-        self._answer(name, term, index, 0 if self._incoming is None else self._incoming.size, done=done)
+        if wanted is not None:
+            self._answer(name, term, index, wanted, done=False)
 
     def _answer(self, name: str, term: int, index: int, offset: int, *, done: bool) -> None:
         self._outlet.send(name, [msg.SNAPSHOT_OK, term, index, offset, done])
 
-    def _take_part(self, snapshot: SnapshotId, offset: int, data: bytes, last: bool) -> bool:
-        """Add a part; install after the last one. A part that is not the next one changes nothing."""
-        incoming = self._incoming
-        if incoming is None or incoming.snapshot != snapshot:
-            if incoming is not None:
+    def _install_ready(self) -> None:
+        """Put a state that is built in place: the file, then the log, are durable before it counts."""
+        ready = self.installs.take_ready()
+        if ready is None:
+            return
+        incoming, swap = ready
+        index, _ = incoming.snapshot
+        try:
+            if index <= self.core.applied_index:
                 incoming.drop()
-            incoming = self._incoming = IncomingSnapshot(self._disk, snapshot)
-        if offset != incoming.size:
-            return False
-        incoming.write(data)
-        if not last:
-            return False
-        self._incoming = None
-        self._install(incoming)
-        return True
-
-    def _install(self, incoming: IncomingSnapshot) -> None:
-        """One durable step after the other: the file, then the log; the state machine in between."""
-        index = self._restore(incoming.finish())
-        self._journal.sync()
-        self.core.jump_to(index)
-        self.installed += 1
-        log.info("snapshot_installed", index=index)
+            else:
+                self._follow_on(incoming.publish(), incoming.snapshot)
+                self._journal.sync()
+                swap()
+                self.core.jump_to(index)
+                log.info("snapshot_installed", index=index)
+        except OSError as error:
+            raise DiskFailed(f"snapshot: {error.strerror or error}") from error
+        if self._sender is not None:
+            self._answer(*self._sender, index, 0, done=True)

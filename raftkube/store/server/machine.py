@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, Final
 
 from raftkube.errors import StoreError
 from raftkube.store.core import StateMachine
+from raftkube.store.core.restore import all_at_once
 from raftkube.store.server.activity import Activity
 from raftkube.types import LogIndex
 from raftkube.wire.frames import unpack
@@ -23,6 +24,7 @@ class StoreMachine:
         self.core = StateMachine()
         self.activity = Activity()
         self.applied_index = 0
+        self._discarded: list[StateMachine] = []
         self._on_events: Callable[[Revisions], None] = lambda revisions: None
         self._on_lease: Callable[[LeaseResult], None] = lambda result: None
         self._on_restore: Callable[[], None] = lambda: None
@@ -71,10 +73,29 @@ class StoreMachine:
         """The state of this moment, in chunks of at most 1 MiB."""
         return _cut(self.core.snapshot())
 
+    def restoring(self, chunks: Iterator[bytes]) -> Generator[None, None, Callable[[], None]]:
+        """Build a snapshot's state beside the present one, in slices; returns the step that swaps them.
+
+        Raises InvariantViolation on damage.
+        """
+        core = yield from StateMachine.restoring(chunks)
+
+        def swap() -> None:
+            self._discarded.append(self.core)
+            self.core = core
+            self._on_restore()
+
+        return swap
+
     def restore(self, chunks: Iterator[bytes]) -> None:
-        """Replace the state by a snapshot's. Raises InvariantViolation on damage."""
-        self.core = StateMachine.restore(chunks)
-        self._on_restore()
+        """Replace the state by a snapshot's in one go. Raises InvariantViolation on damage."""
+        all_at_once(self.restoring(chunks))()
+
+    def discard(self, keys_max: int) -> bool:
+        """Free a part of the states that snapshots replaced; True once nothing is left of them."""
+        if self._discarded and self._discarded[0].discard(keys_max):
+            self._discarded.pop(0)
+        return not self._discarded
 
 
 def _cut(sections: Iterator[bytes]) -> Iterator[bytes]:
