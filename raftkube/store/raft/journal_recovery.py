@@ -146,9 +146,9 @@ def _end_of_segment(state: Recovered, name: str, file: File, *, last: bool) -> N
     rest = file.read(at, segment.size - at)
     if rest == bytes(len(rest)):
         return
-    for offset in range(0, len(rest), fmt.SECTOR):
+    for offset in range(fmt.SECTOR, len(rest), fmt.SECTOR):
         header = fmt.unpack_batch_header(rest, offset)
-        if header is not None and header.salt == segment.salt and header.number > state.next_batch:
+        if header is not None and header.salt == segment.salt and header.number >= state.next_batch:
             _damage(name, at, f"batch {state.next_batch} is missing, {header.number} stands behind it")
     file.write_at(at, bytes(len(rest.rstrip(b"\0"))))
     state.torn = (name, at)
