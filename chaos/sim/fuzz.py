@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import resource
 import subprocess
 import sys
 import time
@@ -25,6 +26,7 @@ from chaos.sim.fuzz_faults import Level
 from chaos.sim.fuzz_run import Outcome, run_seed
 from chaos.sim.groups import Kind
 
+_MEMORY_BYTES = 4 << 30  # a seed that wants more has gone mad; the machine is not its own
 _SUMMED = ("proposed", "acknowledged", "refused", "unknown", "unanswered", "died", "reads", "lost")
 
 
@@ -89,6 +91,7 @@ def _outcomes(seeds: range, kind: Kind, duration_s: float, level: Level, jobs: i
 
 def _one(seed: int, *, kind: Kind, duration_s: float, level: Level) -> Outcome:
     hush()
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, resource.getrlimit(resource.RLIMIT_AS)[1]))
     return run_seed(seed, kind, duration_s=duration_s, level=level)
 
 

@@ -211,25 +211,37 @@ class Nemesis:
         name = self._victim(leader=0.5)
         if name is None:
             return
-        disk, reached, steps = self.group.disk(name), trio.Event(), self.rng.randint(1, 12)
+        lose_all = self.rng.random() < 0.5 if power else None
+        await end_mid_write(self.group, name, steps=self.rng.randint(1, 12), lose_all=lose_all)
 
-        def count(step: str) -> None:
-            nonlocal steps
-            steps -= 1
-            if steps <= 0:
-                self.group.network.crash(name)  # nothing leaves any more
-                self.group.pause(name)
-                reached.set()
-                raise OSError(errno.EIO, f"{INJECTED} {step}")
 
-        disk.before = count
-        with trio.move_on_after(0.5):
-            await reached.wait()
-        disk.before = lambda step: None
-        if power:
-            await self.group.crash(name, lose_all=self.rng.random() < 0.5)
-        else:
-            await self.group.kill(name)
+async def end_mid_write(
+    group: Group, name: str, *, steps: int, lose_all: bool | None, wait_s: float = 0.5
+) -> bool:
+    """End `name` at the disk's step number `steps` from now, before it is taken, or after `wait_s`.
+
+    A SIGKILL if `lose_all` is None, else a power loss. True if the step was reached.
+    """
+    disk, reached = group.disk(name), trio.Event()
+
+    def count(step: str) -> None:
+        nonlocal steps
+        steps -= 1
+        if steps <= 0:
+            group.network.crash(name)  # nothing leaves any more
+            group.pause(name)
+            reached.set()
+            raise OSError(errno.EIO, f"{INJECTED} {step}")
+
+    disk.before = count
+    with trio.move_on_after(wait_s):
+        await reached.wait()
+    disk.before = lambda step: None
+    if lose_all is None:
+        await group.kill(name)
+    else:
+        await group.crash(name, lose_all=lose_all)
+    return reached.is_set()
 
 
 def write_back(disk: SimDisk) -> None:

@@ -28,7 +28,11 @@ class GroupOptions:
     election_timeout_max_s: float = 1.1
     stop_leading_s: float | None = None  # without a quorum; None: as raftkube, the shortest election timeout
     snapshot_log_entries: int = 40  # entries behind the last snapshot before the next; stock: on request
+    snapshot_part_bytes: int = 500
+    entries_in_flight_max: int = 4  # raftkube only: a stock leader appends without a bound
     dump_file: bool = True  # stock only: `fullDumpFile` is set
+    dump_s: float = 0.0  # stock only: how long its forked child writes a dump
+    membership: bool = False  # stock only: `dynamicMembershipChange`
     use_batch: bool = False  # stock only: `appendEntriesUseBatch`
     batch_bytes: int = 65_536  # stock only: `appendEntriesBatchSizeBytes`
 

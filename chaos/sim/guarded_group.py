@@ -17,7 +17,7 @@ from raftkube.store.raft.replica import Replica
 from raftkube.store.raft.settings import RaftSettings
 
 _PAUSED_S: Final = 0.05  # how soon a paused member looks again whether it may go on
-SMALL: Final = RaftSettings(retain_entries=8, snapshot_chunk_bytes=500, segment_bytes=16 * 1024)
+SMALL: Final = RaftSettings(retain_entries=8, segment_bytes=16 * 1024)
 
 
 class GuardedGroup(RaftGroup):
@@ -32,6 +32,8 @@ class GuardedGroup(RaftGroup):
             election_timeout_min_s=options.election_timeout_min_s,
             election_timeout_max_s=options.election_timeout_max_s,
             snapshot_log_entries=options.snapshot_log_entries,
+            snapshot_chunk_bytes=options.snapshot_part_bytes,
+            entries_in_flight_max=options.entries_in_flight_max,
         )
         super().__init__(seed, nursery, size=options.size, settings=settings)
         self.network.delay_s = options.delay_s

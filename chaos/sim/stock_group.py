@@ -8,31 +8,28 @@ and polling are tasks of the simulation: a member ticks when a message arrives a
 
 from __future__ import annotations
 
+import contextlib
 import pickle
-import struct
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import trio
 from pysyncobj import FAIL_REASON, SyncObj, SyncObjConf, replicated
-from pysyncobj.transport import Transport
+from pysyncobj.config import SERIALIZER_STATE
 
 from chaos.sim.clock import SimClock
 from chaos.sim.disk import SimDisk
 from chaos.sim.groups import GroupOptions, Kind, Observer
-from chaos.sim.network import SimConnection, SimNetwork
+from chaos.sim.network import SimNetwork
 from chaos.sim.stock_private import StockView, StockWorld, open_file, open_journal
+from chaos.sim.stock_transport import SILENCE_S, StockTransport
 from raftkube.errors import NoLeader, ProposalTimeout, Stopped
-from raftkube.net import Address
 from raftkube.rng import seeded_rng
 from raftkube.store.raft.private import Member
 
-PEER_PORT: Final = 2380
 TICK_S: Final = 0.05  # stock's autoTickPeriod
-RETRY_S: Final = 0.2  # stock's connectionRetryTime is 5 s; the group would only sleep longer
-SILENCE_S: Final = 3.5  # stock's connectionTimeout
+_DISK_BYTES: Final = 1 << 26  # a journal that reads its own damage as an offset wants gigabytes
 JOURNAL, DUMP = "journal", "dump"
 
 # Definite by pysyncobj's own account; the rest is ambiguous.
@@ -68,122 +65,6 @@ class StockStore(SyncObj):  # type: ignore[misc]
         raise ValueError(f"{operation!r} cannot be applied")
 
 
-class _Link:
-    """One connection as a stock member holds it; its write buffer has no bound."""
-
-    def __init__(self, connection: SimConnection, now: float) -> None:
-        self.connection, self.heard_at = connection, now
-        self._unsent = b""
-        self._wake = trio.Event()
-
-    def send(self, message: Any) -> None:
-        data = zlib.compress(pickle.dumps(message, 2), 3)
-        self._unsent += struct.pack("i", len(data)) + data
-        self.flush()
-
-    def flush(self) -> None:
-        try:
-            if self._unsent and self.connection.send_nowait(self._unsent):
-                self._unsent = b""
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            self._unsent = b""
-
-
-class StockTransport(Transport):  # type: ignore[misc]
-    """As TCPTransport: the higher name dials; a newer connection takes the older one's place, and what the
-    older one still brings is heard all the same."""
-
-    def __init__(self, host: StockHost, others: list[str], network: SimNetwork) -> None:
-        super().__init__(None, None, [])
-        self._host, self._others, self._network = host, others, network
-        self._links: dict[str, _Link] = {}
-
-    def send(self, node: Member, message: Any) -> bool:
-        link = self._links.get(node.id)
-        if link is None:
-            return False
-        if trio.current_time() - link.heard_at > SILENCE_S:
-            link.connection.abort()
-            self._lost(node.id, link)
-            return False
-        link.send(message)
-        return True
-
-    async def run(self, nursery: trio.Nursery) -> None:
-        """Listen, accept and dial until cancelled."""
-        listener = await self._network.host(self._host.name).listen(Address(self._host.name, PEER_PORT), None)
-        for name in self._others:
-            if self._host.name > name:
-                nursery.start_soon(self._dial, name)
-        try:
-            while True:
-                connection = await listener.accept()
-                nursery.start_soon(self._accepted, connection)
-        finally:
-            with trio.CancelScope(shield=True):
-                await listener.aclose()
-
-    async def _dial(self, name: str) -> None:
-        while True:
-            try:
-                connection = await self._network.host(self._host.name).connect(Address(name, PEER_PORT), None)
-            except OSError:
-                await trio.sleep(RETRY_S)
-                continue
-            link = _Link(connection, trio.current_time())
-            link.send(self._host.name)
-            self._joined(name, link)
-            await self._read(link, lambda message: self._host.received(name, message))
-            self._lost(name, link)
-            await trio.sleep(RETRY_S)
-
-    async def _accepted(self, connection: SimConnection) -> None:
-        link, sender = _Link(connection, trio.current_time()), ""
-
-        def take(message: Any) -> None:
-            nonlocal sender
-            if sender:
-                self._host.received(sender, message)
-            elif message in self._others:
-                sender = message
-                self._joined(sender, link)
-            else:
-                connection.abort()
-
-        await self._read(link, take)
-        self._lost(sender, link)
-
-    async def _read(self, link: _Link, take: Callable[[Any], None]) -> None:
-        buffer = b""
-        try:
-            while data := await link.connection.receive_some():
-                await self._host.wait_running()
-                link.heard_at = trio.current_time()
-                link.flush()
-                buffer += data
-                while len(buffer) >= 4:
-                    (size,) = struct.unpack("i", buffer[:4])
-                    if len(buffer) - 4 < size:
-                        break
-                    body, buffer = buffer[4 : 4 + size], buffer[4 + size :]
-                    take(pickle.loads(zlib.decompress(body)))  # noqa: S301 what stock does
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass
-        link.connection.abort()
-
-    def _joined(self, name: str, link: _Link) -> None:
-        self._links[name] = link
-        with self._host.now_world():
-            self._onNodeConnected(Member(name))
-        self._host.wake.set()
-
-    def _lost(self, name: str, link: _Link) -> None:
-        if self._links.get(name) is link:
-            del self._links[name]
-            with self._host.now_world():
-                self._onNodeDisconnected(Member(name))
-
-
 @dataclass(slots=True)
 class StockHost:
     """One member's machine and, while it runs, its process."""
@@ -201,6 +82,16 @@ class StockHost:
     running: trio.Event = field(default_factory=trio.Event)  # unset while the process is paused
     errors: dict[str, int] = field(default_factory=dict)
     starts: int = 0
+    dump_ends_at: float | None = None
+
+    def dump_state(self) -> int:
+        """pysyncobj's `serializeChecker` hook: the forked child needs its time."""
+        if self.dump_ends_at is None:
+            return int(SERIALIZER_STATE.NOT_SERIALIZING)
+        if self.clock.monotonic() < self.dump_ends_at:
+            return int(SERIALIZER_STATE.SERIALIZING)
+        self.dump_ends_at = None
+        return int(SERIALIZER_STATE.SUCCESS)
 
     async def wait_running(self) -> None:
         """While the process is paused nothing of it goes on. Returns at once if it is not."""
@@ -271,7 +162,9 @@ class StockGroup:
         self.violations = self.observer.violations
         self.hosts = {
             name: StockHost(
-                name, SimDisk(seeded_rng(f"{name}-{seed}")), SimClock(monotonic_offset_s=1000.0 * at)
+                name,
+                SimDisk(seeded_rng(f"{name}-{seed}"), capacity_bytes=_DISK_BYTES),
+                SimClock(monotonic_offset_s=1000.0 * at),
             )
             for at, name in enumerate(self.names)
         }
@@ -348,6 +241,7 @@ class StockGroup:
 
     def _boot(self, host: StockHost) -> None:
         host.starts += 1
+        host.dump_ends_at = None
         host.running.set()
         host.world = StockWorld(seeded_rng(f"{host.name}-{self._seed}-{host.starts}"), host.disk)
         host.world.journal = open_journal(host.world, JOURNAL)
@@ -381,10 +275,15 @@ class StockGroup:
             connectionTimeout=SILENCE_S,
             logCompactionMinEntries=never,
             logCompactionMinTime=never,
+            logCompactionBatchSize=options.snapshot_part_bytes,
+            dynamicMembershipChange=options.membership,
             journalFile=JOURNAL,
             fullDumpFile=DUMP if options.dump_file else None,
-            serializer=(lambda path, data: _dump(host, path, data)) if options.dump_file else None,
+            serializer=(lambda path, data: _dump(host, path, data, options.dump_s))
+            if options.dump_file
+            else None,
             deserializer=(lambda path: _load(host, path)) if options.dump_file else None,
+            serializeChecker=host.dump_state if options.dump_file else None,
             useFork=False,
             pollerType="select",
         )
@@ -408,7 +307,7 @@ class StockGroup:
         host = self.hosts[name]
         if host.core is not None and host.scope is not None:
             self.pause(name)
-            with host.now_world():
+            with host.now_world(), contextlib.suppress(OSError):
                 host.core.destroy()
         await self._end(host)
 
@@ -447,11 +346,12 @@ class StockGroup:
         return self.applied_index(name)
 
 
-def _dump(host: StockHost, path: str, data: tuple[Any, ...]) -> None:
+def _dump(host: StockHost, path: str, data: tuple[Any, ...], dump_s: float) -> None:
     """pysyncobj's `serializer` hook: the state and the log's position, without gzip's time stamp."""
     assert host.core is not None
     with open_file(path, "wb") as file:
         file.write(pickle.dumps((host.core.operations, *data)))
+    host.dump_ends_at = host.clock.monotonic() + dump_s
 
 
 def _load(host: StockHost, path: str) -> tuple[Any, ...]:

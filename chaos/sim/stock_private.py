@@ -28,10 +28,9 @@ from pysyncobj.journal import FileJournal
 
 from chaos.sim.disk import SimDisk, SimFile
 from raftkube.rng import Rng
-from raftkube.store.raft.private import LEADER, Member, World
+from raftkube.store.raft.private import LEADER, World
 
 _CREEP_S: Final = 10e-6
-NO_OP_INDEX: Final = 1  # the entry that every stock journal begins with
 
 
 class StockWorld(World):
@@ -212,15 +211,12 @@ class StockView:
         """Commands that wait for a tick."""
         return len(self._core._SyncObj__commandsQueue._FastQueue__queue)
 
-    def campaign_soon(self) -> None:
-        """The election deadline is over at the next tick."""
-        self._core._SyncObj__raftElectionDeadline = 0
 
-    def rewind(self, name: str, index: int) -> None:
-        """The leader believes that `name` needs the log from `index` on."""
-        self._core._SyncObj__raftNextIndex[Member(name)] = index
-
-    def set_serializing(self) -> None:
-        """From now on a dump is in progress, as while stock's forked child writes one."""
-        self._core._SyncObj__serializer._Serializer__pid = 1
-        self._core._SyncObj__serializer.checkSerializing = lambda: (1, 0)
+@contextmanager
+def pipe_notifier() -> Iterator[None]:
+    """Members made meanwhile wake their poller by a pipe, as stock does outside of simulations."""
+    enabled, _syncobj.PIPE_NOTIFIER_ENABLED = _syncobj.PIPE_NOTIFIER_ENABLED, True
+    try:
+        yield
+    finally:
+        _syncobj.PIPE_NOTIFIER_ENABLED = enabled
