@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 @log_options
 def command(verbose: int, logging_format: str, data_dir: str, **flags: Any) -> None:
     """Run one member of the store until SIGTERM or SIGINT."""
+    from raftkube.cli.collector import tune_collector
     from raftkube.cli.logging import configure_logging
     from raftkube.cli.service import run_until_signalled
     from raftkube.clock import SystemClock
@@ -53,7 +54,7 @@ def command(verbose: int, logging_format: str, data_dir: str, **flags: Any) -> N
     configure_logging(logging_format, verbose, component=config.name)
     disk = SystemDisk(data_dir)
     network, clock, rng = TcpNetwork(), SystemClock(), system_rng()
-    _tune_collector()
+    tune_collector()
     run_until_signalled(lambda: run_member(config, network=network, clock=clock, rng=rng, disk=disk))
 
 
@@ -130,13 +131,3 @@ def _listen_address(text: str, flag: str, tls: TlsFiles | None) -> Address:
     if scheme == "http" and tls is not None:
         raise ConfigError(f"{flag} asks for http although there are certificate flags; write https://")
     return parse_address(text)
-
-
-def _tune_collector() -> None:
-    """What was imported lives for ever; and the state is a big heap of small acyclic tuples that the cycle
-    collector should not walk again and again."""
-    import gc
-
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)

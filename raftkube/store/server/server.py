@@ -27,6 +27,7 @@ log = structlog.get_logger(__name__)
 
 _TRIM_REVISIONS: Final = 256  # freed in one step, about a millisecond
 _TRIMS_MAX: Final = 256  # in a row; a snapshot being taken forbids them for a while
+_DISCARD_KEYS: Final = 1_024  # of a state that a snapshot replaced: about a millisecond
 
 
 class StoreServer:
@@ -128,6 +129,10 @@ class StoreServer:
                     await self._compact(target)
             for _ in range(_TRIMS_MAX):
                 if self._machine.core.trim(_TRIM_REVISIONS):
+                    break
+                await trio.lowlevel.checkpoint()
+            for _ in range(_TRIMS_MAX):
+                if self._machine.discard(_DISCARD_KEYS):
                     break
                 await trio.lowlevel.checkpoint()
 
