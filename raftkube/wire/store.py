@@ -177,9 +177,11 @@ Result = (
     PutResult | DeleteRangeResult | RangeResult | TxnResult | CompactResult | LeaseResult | LeaseListResult
 )
 
+PUT: Final = 1  # a Put's number
+
 # The numbers on the wire and in the log: never reused.
 _OPS: Final[dict[int, type[Any]]] = {
-    1: Put, 2: DeleteRange, 3: Range, 4: Txn, 5: Compact, 6: LeaseGrant, 7: LeaseRevoke,
+    PUT: Put, 2: DeleteRange, 3: Range, 4: Txn, 5: Compact, 6: LeaseGrant, 7: LeaseRevoke,
     8: LeaseKeepAlive, 9: LeaseExpire, 10: LeaseTimeToLive, 11: LeaseList,
 }  # fmt: skip
 _RESULTS: Final[dict[int, type[Any]]] = {

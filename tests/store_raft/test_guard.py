@@ -46,7 +46,7 @@ class ListMachine:
     def __init__(self) -> None:
         self.operations: list[bytes] = []
 
-    def apply(self, index: int, payload: bytes) -> list[Any]:
+    def apply(self, index: int, payload: bytes, operations: Any = None) -> list[Any]:
         operations = msgpack.unpackb(payload)
         self.operations += operations
         return [index] * len(operations)
@@ -460,7 +460,7 @@ def test_appends_leave_before_the_leaders_own_sync() -> None:
     early: list[int] = []
     guarded.disk.before = lambda step: early.extend(m[0] for _, m in guarded.sent) if step == "sync" else None
     guarded.sent.clear()
-    guarded.replica.proposals.add(b"x", guarded.clock.now)
+    guarded.replica.proposals.add([b"x"], guarded.clock.now)
     guarded.replica.pump()
     assert early.count(msg.APPEND) == len(FIVE)
 
@@ -471,7 +471,7 @@ def test_appends_leave_before_the_leaders_own_sync() -> None:
 def test_an_apply_that_raises_stops_the_member() -> None:
     guarded = Guarded()
 
-    def broken(index: int, payload: bytes) -> list[Any]:
+    def broken(index: int, payload: bytes, operations: Any = None) -> list[Any]:
         raise ValueError("a bug")
 
     guarded.machine.apply = broken  # type: ignore[method-assign]
@@ -489,7 +489,7 @@ def test_an_entry_of_an_unknown_kind_stops_the_member() -> None:
 async def test_another_leaders_entry_in_the_slot_is_not_success() -> None:
     guarded = Guarded()
     term = guarded.lead()
-    waiter = guarded.replica.proposals.add(b"mine", guarded.clock.now)
+    waiter = guarded.replica.proposals.add([b"mine"], guarded.clock.now)
     guarded.replica.pump()
     index = guarded.log[-1][0]
     theirs = [entry(number, term + 1, b"theirs") for number in range(2, index + 1)]

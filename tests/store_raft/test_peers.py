@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from random import Random
 
+import msgpack
 import pytest
 import trio
 import trio.lowlevel
@@ -54,8 +55,8 @@ class PortlessNetwork(TcpNetwork):
 class CountingMachine:
     """Every result is the entry's index; entries here hold a few operations at most."""
 
-    def apply(self, index: int, payload: bytes) -> list[int]:
-        return [index] * (payload[0] - 0x90)  # msgpack's fixarray
+    def apply(self, index: int, payload: bytes, operations: object = None) -> list[int]:
+        return [index] * len(msgpack.unpackb(payload))
 
     def snapshot(self) -> Iterator[bytes]:
         return iter([])

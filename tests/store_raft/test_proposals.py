@@ -26,7 +26,7 @@ class StillClock:
 
 
 class EchoMachine:
-    def apply(self, index: int, payload: bytes) -> list[Any]:
+    def apply(self, index: int, payload: bytes, operations: Any = None) -> list[Any]:
         return [index]
 
     def snapshot(self) -> Any:
@@ -67,9 +67,9 @@ def test_a_result_whose_step_fails_before_its_sync_is_unknown() -> None:
     """Applied in a step whose sync fails: not acknowledged, yet answered."""
     disk = SimDisk(Random(1))
     replica = lone_leader(disk)
-    first = told(replica.proposals.add(b"one", 100.0))
+    first = told(replica.proposals.add([b"one"], 100.0))
     replica._step()  # appended and synced
-    second = told(replica.proposals.add(b"two", 100.0))
+    second = told(replica.proposals.add([b"two"], 100.0))
     disk.fail_next["sync"] = 5
     with pytest.raises(DiskFailed):
         replica._step()  # the first is applied, the second appended, the sync fails
@@ -80,7 +80,7 @@ def test_a_result_whose_step_fails_before_its_sync_is_unknown() -> None:
 
 def test_what_was_taken_for_an_append_that_failed_is_unknown() -> None:
     replica = lone_leader(SimDisk(Random(1)))
-    answers = told(replica.proposals.add(b"one", 100.0))
+    answers = told(replica.proposals.add([b"one"], 100.0))
 
     def broken(command: bytes) -> None:
         raise InvariantViolation("the journal refuses")
@@ -93,6 +93,6 @@ def test_what_was_taken_for_an_append_that_failed_is_unknown() -> None:
 
 def test_what_still_waits_was_never_proposed() -> None:
     proposals = Proposals(RaftSettings())
-    answers = told(proposals.add(b"one", 100.0))
+    answers = told(proposals.add([b"one"], 100.0))
     proposals.stop(lambda: Stopped("nothing was proposed"))
     assert [type(answer) for answer in answers] == [Stopped]

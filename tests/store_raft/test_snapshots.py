@@ -109,7 +109,7 @@ class Machine:
     def __init__(self) -> None:
         self.operations: list[bytes] = []
 
-    def apply(self, index: int, payload: bytes) -> list[int]:
+    def apply(self, index: int, payload: bytes, operations: object = None) -> list[int]:
         self.operations += msgpack.unpackb(payload)
         return [index]
 

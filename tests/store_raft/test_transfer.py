@@ -117,7 +117,7 @@ def test_what_waits_is_refused_naming_the_target() -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(node.transfer_leadership, target)
             await trio.sleep(0.01)
-            node.submit(b"waits", lambda outcome: refused.append(outcome.fields["leader"]))
+            node.submit([b"waits"], lambda outcome: refused.append(outcome.fields["leader"]))
             await trio.sleep(0.01)
             group.network.heal()
         assert refused == [target]
@@ -164,7 +164,7 @@ def test_a_target_that_does_not_win_changes_nothing() -> None:
 
             async def submit_soon() -> None:
                 await trio.sleep(0.1)
-                node.submit(b"waited", outcomes.append)
+                node.submit([b"waited"], outcomes.append)
 
             nursery.start_soon(submit_soon)
             with pytest.raises(Indefinite, match="leads on"):

@@ -35,24 +35,24 @@ class ImmediateConsensus:
         self.refuse_with: StoreError | None = None
         self.gate = trio.Event()
         self.gate.set()
-        self.proposed: list[bytes] = []
-        self.held: list[tuple[bytes, Callable[[Any], None]]] = []
+        self.proposed: list[Any] = []
+        self.held: list[tuple[list[Any], Callable[[Any], None]]] = []
 
-    async def propose(self, operation: bytes) -> Any:
+    async def propose(self, operation: Any) -> Any:
         await self._enter()
-        return self._apply(operation)
+        return self._apply([operation])[0]
 
-    def submit(self, operation: bytes, done: Callable[[Any], None]) -> None:
+    def submit(self, operations: list[Any], done: Callable[[Any], None]) -> None:
         self._check()
         if self.gate.is_set():
-            done(self._apply(operation))
+            done(self._apply(operations))
         else:
-            self.held.append((operation, done))
+            self.held.append((operations, done))
 
-    def _apply(self, operation: bytes) -> Any:
+    def _apply(self, operations: list[Any]) -> list[Any]:
         self.index += 1
-        self.proposed.append(operation)
-        return self.machine.apply(LogIndex(self.index), pack([operation]))[0]
+        self.proposed += operations
+        return self.machine.apply(LogIndex(self.index), pack(operations))
 
     async def read_index(self) -> int:
         await self._enter()

@@ -125,7 +125,7 @@ class World:
 
     def apply(self, *ops: Op) -> list[Any]:
         self.index += 1
-        return self.machine.apply(LogIndex(self.index), pack([pack(op_to_wire(op)) for op in ops]))
+        return self.machine.apply(LogIndex(self.index), pack([op_to_wire(op) for op in ops]))
 
     def watch(self, sink: FakeSink, selector: Selector, start: int = 0) -> Watcher:
         self.count += 1

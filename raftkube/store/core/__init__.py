@@ -7,6 +7,6 @@ lease ids are stamped before a command is proposed, and a lease ends by a comman
 from raftkube.store.core.history import EventBatch
 from raftkube.store.core.leases import LeaseView
 from raftkube.store.core.machine import StateMachine
-from raftkube.store.core.validation import validate
+from raftkube.store.core.validation import is_plain_put, validate
 
-__all__ = ["EventBatch", "LeaseView", "StateMachine", "validate"]
+__all__ = ["EventBatch", "LeaseView", "StateMachine", "is_plain_put", "validate"]

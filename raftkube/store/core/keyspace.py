@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from itertools import islice
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sortedcontainers import SortedDict
 
@@ -20,6 +20,7 @@ from raftkube.wire.store import KeyValue
 
 Record = list[KeyValue]
 _mod_revision = itemgetter(3)
+_new: Final = tuple.__new__  # a NamedTuple's own constructor is a Python call more
 
 
 class Selection(NamedTuple):
@@ -75,7 +76,8 @@ class Keyspace:
         record = self._live.get(key)
         if record is not None:
             prev: KeyValue = record[-1]
-            kv = KeyValue(key, value, prev.create_revision, revision, prev.version + 1, lease)
+            _, _, created, _, version, _ = prev
+            kv = _new(KeyValue, (key, value, created, revision, version + 1, lease))
             record.append(kv)
             return kv, prev
         kv = KeyValue(key, value, revision, revision, 1, lease)
@@ -139,6 +141,8 @@ class Keyspace:
         record = self._record(key)
         if record is None:
             return
+        if record[0].version and (len(record) == 1 or record[1].mod_revision > compact_revision):
+            return  # only the oldest lies at or below, and it is still read
         record[:] = visible(record, compact_revision=compact_revision, revision=record[-1].mod_revision)
         if not record:
             del self._dead[key]

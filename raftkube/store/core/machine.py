@@ -68,6 +68,8 @@ _TRIM_REVISIONS_PER_APPLY: Final = 8
 
 ReadOp = Range | LeaseTimeToLive | LeaseList
 
+_new: Final = tuple.__new__  # a NamedTuple's own constructor is a Python call more
+
 
 class StateMachine:
     """The state of one member. Not safe for use from several threads."""
@@ -91,7 +93,7 @@ class StateMachine:
         self._leases = LeaseTable()
         self._history = EventHistory(FIRST_REVISION + 1)
         self._events: list[Event] = []  # of the operation that is being applied
-        self._untaken: list[tuple[Revision, tuple[Event, ...]]] = []
+        self._untaken: list[tuple[int, tuple[Event, ...]]] = []
         self._trimmed = 0  # versions are trimmed up to this revision; follows the compact revision
         self._pins: WeakSet[Pin] = WeakSet()
 
@@ -123,6 +125,22 @@ class StateMachine:
             self.trim(_TRIM_REVISIONS_PER_APPLY)
         return result
 
+    def put(self, key: bytes, value: bytes, lease: int, prev_kv: bool) -> Result | StoreError:
+        """`apply` of a Put that is valid, without detours: most of what a store does."""
+        if lease and lease not in self._leases:
+            return self.apply(Put(key, value, lease, prev_kv))  # which says what is wrong
+        self._revision = revision = self._revision + 1
+        kv, prev = self._keyspace.put(key, value, lease, revision)
+        held = 0 if prev is None else prev.lease
+        if held != lease:
+            self._leases.move(key, held, lease)
+        events = (_new(Event, (PUT_EVENT, kv, prev)),)
+        self._history.append(events)
+        self._untaken.append((revision, events))
+        if self._trimmed < self._compact_revision:
+            self.trim(_TRIM_REVISIONS_PER_APPLY)
+        return PutResult(revision, prev if prev_kv else None)
+
     def read(self, op: ReadOp) -> Result:
         """Answer a read from the state as it is.
 
@@ -139,7 +157,7 @@ class StateMachine:
             case _:
                 assert_never(op)
 
-    def take_events(self) -> list[tuple[Revision, tuple[Event, ...]]]:
+    def take_events(self) -> list[tuple[int, tuple[Event, ...]]]:
         """What was applied since the last call, by revision; deletes and puts carry `prev_kv`."""
         taken, self._untaken = self._untaken, []
         return taken
@@ -246,7 +264,7 @@ class StateMachine:
         events = tuple(self._events)
         self._events = []
         self._history.append(events)
-        self._untaken.append((Revision(self._revision), events))
+        self._untaken.append((self._revision, events))
 
     def _view_revision(self) -> int:
         """What a result is stamped with: an operation that has changed something sees its own revision."""

@@ -6,9 +6,12 @@ asks again, so that it stands by itself. The limits are therefore part of what a
 
 from __future__ import annotations
 
+from typing import Any
+
 from raftkube.errors import DuplicateKey, InvalidRequest, RequestTooLarge, TooManyOperations
 from raftkube.limits import KEY_BYTES_MAX, LEASE_TTL_MAX_S, REQUEST_BYTES_MAX, TXN_OPERATIONS_MAX
 from raftkube.wire.store import (
+    PUT,
     Compact,
     Compare,
     DeleteRange,
@@ -36,6 +39,25 @@ def validate(op: Op) -> None:
             bytes=request_bytes,
             bytes_max=REQUEST_BYTES_MAX,
         )
+
+
+def is_plain_put(wire: Any) -> bool:
+    """Whether `wire`, decoded from anywhere, is a Put with all its fields that `op_from_wire` and `validate`
+    would both accept: one look for what most operations are."""
+    if type(wire) is not list or len(wire) != 5:
+        return False
+    number, key, value, lease, prev_kv = wire
+    return (
+        type(number) is int
+        and number == PUT
+        and type(key) is bytes
+        and type(value) is bytes
+        and type(lease) is int
+        and type(prev_kv) is bool
+        and 0 < len(key) <= KEY_BYTES_MAX
+        and len(key) + len(value) <= REQUEST_BYTES_MAX
+        and -(2**63) <= lease < 2**63
+    )
 
 
 def _validate(op: Op) -> int:

@@ -184,26 +184,28 @@ class RaftNode:
 
     # For the store's server.
 
-    async def propose(self, operation: bytes) -> Any:
-        """Replicate one encoded operation; its result from apply, once it is committed and applied here.
+    async def propose(self, operation: Any) -> Any:
+        """Replicate one operation, a value as msgpack unpacks it (no tuples); its result from apply, once it
+        is committed and applied here.
 
         Raises, definite: NotLeader(leader=), NoLeader, Overloaded, RequestTooLarge, DeadlineExpired,
         Stopped; indefinite: LeadershipLost, ProposalTimeout. Cancelled: the proposal goes on.
         """
         try:
-            waiter = self._queue(operation)
+            waiter = self._queue([operation])
         except StoreError:
             await trio.lowlevel.checkpoint()
             raise
-        return await waiter.wait()
+        return (await waiter.wait())[0]
 
-    def submit(self, operation: bytes, done: Callable[[Any], None]) -> None:
-        """As `propose`, without a task that waits: `done`, which must not raise, gets the result or the
-        error. Raises the definite errors that are known at once."""
-        self._queue(operation).tell(done)
+    def submit(self, operations: list[Any], done: Callable[[Any], None]) -> None:
+        """As `propose`, of several at once (left alone from now on) and without a task that waits: `done`,
+        which must not raise, gets the list of their results, or one error for all. Raises the definite errors
+        that are known at once."""
+        self._queue(operations).tell(done)
 
-    def _queue(self, operation: bytes) -> Waiter:
-        waiter = self._leading().proposals.add(operation, self._clock.monotonic())
+    def _queue(self, operations: list[Any]) -> Waiter:
+        waiter = self._leading().proposals.add(operations, self._clock.monotonic())
         self._wake.set()
         return waiter
 

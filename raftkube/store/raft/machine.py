@@ -11,9 +11,9 @@ from raftkube.types import LogIndex
 class Machine(Protocol):
     """A deterministic state machine. It never raises for a bad operation: errors are results."""
 
-    def apply(self, index: LogIndex, payload: bytes) -> list[Any]:
-        """Apply one log entry: `payload` is a msgpack array of encoded operations (bytes); one result
-        each, in their order."""
+    def apply(self, index: LogIndex, payload: bytes, operations: list[Any] | None = None) -> list[Any]:
+        """Apply one log entry: `payload` is a msgpack array of operations; one result each, in their order.
+        `operations`: what unpacking it would give, where this member knows that already."""
         ...
 
     def snapshot(self) -> Iterator[bytes]:

@@ -209,12 +209,12 @@ class Replica:
         """This member leads: append one entry of what waits."""
         if not self.proposals.can_append:
             return
-        command, operations = self.proposals.take()
+        command, groups = self.proposals.take()
         index = self.journal.last_index + 1
         append(command)
         if self.journal.last_index != index:
             raise InvariantViolation(f"pysyncobj did not append entry {index}")
-        self.proposals.appended(index, self.core.term, operations)
+        self.proposals.appended(index, self.core.term, groups)
         if self._mutant.acknowledge_at_proposal:
             self._speculate(index, command)
 
@@ -224,15 +224,16 @@ class Replica:
         kind = command[:1]
         if kind == REGULAR:
             if index > self._speculated:
-                results = self._apply(index, command[1:])
-                self.proposals.applied(index, self.journal.term_at(index) or 0, results)
+                term = self.journal.term_at(index) or 0
+                results = self._apply(index, command[1:], self.proposals.operations(index, term))
+                self.proposals.applied(index, term, results)
         elif kind != NO_OP:
             raise InvariantViolation(f"entry {index} is of kind {kind!r}, which this version does not know")
 
-    def _apply(self, index: int, payload: bytes) -> list[Any]:
+    def _apply(self, index: int, payload: bytes, operations: list[Any] | None = None) -> list[Any]:
         started = self._clock.monotonic()
         try:
-            results = self._machine.apply(LogIndex(index), payload)
+            results = self._machine.apply(LogIndex(index), payload, operations)
         except Exception as error:
             what = f"{type(error).__name__}: {error}"
             raise InvariantViolation(f"entry {index} cannot be applied: {what}") from error

@@ -37,12 +37,13 @@ class ConsensusView:
 class Consensus(Protocol):
     """One member of the replicated log."""
 
-    async def propose(self, operation: bytes) -> Any:
-        """Commit and apply `operation`; what apply answered. Raises StoreError, definite or not."""
+    async def propose(self, operation: Any) -> Any:
+        """Commit and apply `operation` (its wire form); what apply answered. Raises StoreError."""
         ...
 
-    def submit(self, operation: bytes, done: Done) -> None:
-        """As `propose`, answering through `done`, which must not raise. Raises what is known at once."""
+    def submit(self, operations: list[Any], done: Done) -> None:
+        """As `propose`, of several at once, answering through `done`, which must not raise, with the list of
+        results or one StoreError. Raises what is known at once."""
         ...
 
     async def read_index(self) -> object:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterator
 from typing import Any, Final
 
 from raftkube.errors import StoreError
-from raftkube.store.core import StateMachine
+from raftkube.store.core import StateMachine, is_plain_put
 from raftkube.store.core.restore import all_at_once
 from raftkube.store.server.activity import Activity
 from raftkube.types import LogIndex
@@ -39,12 +39,18 @@ class StoreMachine:
         """Call these from now on: with each apply's events, each lease result, after each restore."""
         self._on_events, self._on_lease, self._on_restore = events, lease, restored
 
-    def apply(self, index: LogIndex, payload: bytes) -> list[Any]:
-        """Apply one log entry, a msgpack array of packed operations; one result or error value each.
+    def apply(self, index: LogIndex, payload: bytes, operations: list[Any] | None = None) -> list[Any]:
+        """Apply one log entry, a msgpack array of operations; one result or error value each. `operations`
+        is what unpacking it gives, where that is known.
 
         Raises InvariantViolation: the node must stop.
         """
-        results = [self._apply_one(data) for data in unpack(payload)]
+        wires = unpack(payload) if operations is None else operations
+        core_put, apply_one = self.core.put, self._apply_one
+        results = [
+            core_put(wire[1], wire[2], wire[3], wire[4]) if is_plain_put(wire) else apply_one(wire)
+            for wire in wires
+        ]
         self.applied_index = index
         self.activity.note_applied(results)
         events = self.core.take_events()
@@ -52,9 +58,9 @@ class StoreMachine:
             self._on_events(events)
         return results
 
-    def _apply_one(self, data: bytes) -> Result | StoreError:
+    def _apply_one(self, wire: Any) -> Result | StoreError:
         try:
-            op = op_from_wire(unpack(data))
+            op = op_from_wire(wire)
         except StoreError as error:
             return error  # the same on every member
         result = self.core.apply(op)

@@ -20,7 +20,6 @@ from raftkube.store.server.machine import StoreMachine
 from raftkube.store.server.service import Identity, Service
 from raftkube.store.server.session import Session
 from raftkube.store.server.settings import ServerSettings
-from raftkube.wire.frames import pack
 from raftkube.wire.store import Compact, Op, op_to_wire
 
 log = structlog.get_logger(__name__)
@@ -114,7 +113,7 @@ class StoreServer:
 
     async def _propose_own(self, op: Op) -> object:
         """Propose an operation of the store's own. Raises StoreError."""
-        result = await self._consensus.propose(pack(op_to_wire(op)))
+        result = await self._consensus.propose(op_to_wire(op))
         if isinstance(result, StoreError):
             raise result
         return result

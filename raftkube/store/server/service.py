@@ -16,7 +16,6 @@ from raftkube.store.server.hub import Hub
 from raftkube.store.server.lease_clock import LeaseClock
 from raftkube.store.server.machine import StoreMachine
 from raftkube.version import VERSION
-from raftkube.wire.frames import pack
 from raftkube.wire.store import (
     LeaseExpire,
     LeaseGrant,
@@ -108,7 +107,9 @@ class Service:
         if isinstance(op, Range | LeaseTimeToLive | LeaseList):
             self.reads.submit(lambda error: done(error if error is not None else self.read(op)))
         else:
-            self._propose(pack(op_to_wire(self._stamp(op))), deadline, done)
+            if deadline <= self.clock.monotonic():
+                raise DeadlineExpired("the deadline passed before the operation was proposed")
+            self._propose([op_to_wire(self._stamp(op))], lambda outcome: done(_only(outcome)))
 
     def read(self, op: Range | LeaseTimeToLive | LeaseList) -> Any:
         """The answer, or the StoreError, from this member's state as it is."""
@@ -178,10 +179,12 @@ class Service:
         assert isinstance(result, LeaseResult)
         return result._replace(remaining_s=self.leases.remaining_s(op.lease))
 
-    def _propose(self, operation: bytes, deadline: float, done: Done) -> None:
-        if deadline <= self.clock.monotonic():
-            raise DeadlineExpired("the deadline passed before the operation was proposed")
+    def submit_puts(self, puts: list[Any], done: Done) -> None:
+        """Propose operations for which `is_plain_put` holds, together; `done` gets the list of their results
+        or one StoreError. Raises StoreError, definite: they cannot be proposed now."""
+        self._propose(puts, done)
 
+    def _propose(self, operations: list[Any], done: Done) -> None:
         def finish(outcome: Any) -> None:  # called inside a step of consensus: nothing may escape
             try:
                 done(self.not_leader() if isinstance(outcome, NotLeader) else outcome)
@@ -189,7 +192,7 @@ class Service:
                 log.exception("answer_failed")
 
         try:
-            self.consensus.submit(operation, finish)
+            self.consensus.submit(operations, finish)
         except NotLeader:
             raise self.not_leader() from None
 
@@ -203,3 +206,8 @@ class Service:
                 failure=tuple([self._stamp(item) for item in op.failure]),
             )
         return op
+
+
+def _only(outcome: Any) -> Any:
+    """The result of a lone operation, or the error."""
+    return outcome[0] if type(outcome) is list else outcome

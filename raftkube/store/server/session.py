@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import structlog
 import trio
 
-from raftkube.errors import Compacted, Indefinite, InvalidRequest, PermissionDenied, StoreError
+from raftkube.errors import (
+    Compacted,
+    DeadlineExpired,
+    Indefinite,
+    InvalidRequest,
+    PermissionDenied,
+    StoreError,
+)
 from raftkube.limits import FRAME_BYTES_MAX, HANDSHAKE_TIMEOUT_S
 from raftkube.net import Connection
 from raftkube.net.outbox import Outbox
 from raftkube.store.server.catch_up import catch_up, check_start
 from raftkube.store.server.hub import Watcher
+from raftkube.store.server.puts import PUT_BYTES_ALONE, Puts, is_put_request
 from raftkube.store.server.service import Service
 from raftkube.store.server.settings import ServerSettings
 from raftkube.wire import rpc
 from raftkube.wire.frames import FrameError, FrameReader, unpack
-from raftkube.wire.store import Range, op_from_wire, result_to_wire
+from raftkube.wire.store import PutResult, Range, op_from_wire, result_to_wire
 
 log = structlog.get_logger(__name__)
 
@@ -117,12 +125,7 @@ class Session:
             if not data:
                 return
             self._activity.received_bytes += len(data)
-            for body in reader.feed(data):
-                message = unpack(body)
-                if self._greeted:
-                    self._dispatch(rpc.parse_request(message))
-                else:
-                    self._greet(rpc.parse_client_hello(message))
+            self._take(reader.feed(data))
             while self._in_flight >= self._settings.requests_in_flight_max:
                 self._room = trio.Event()
                 await self._room.wait()
@@ -132,6 +135,53 @@ class Session:
         identity = self._service.identity
         self._greeted = True
         self._outbox.send(rpc.member_hello(identity.name, identity.cluster_id))
+
+    def _take(self, bodies: Iterable[bytes]) -> None:
+        """Carry out requests that arrived together; puts that follow each other are proposed together."""
+        received, puts = self._service.clock.monotonic(), Puts()
+        try:
+            for body in bodies:
+                message = unpack(body)
+                if self._greeted and is_put_request(message):
+                    if puts.full or len(body) > PUT_BYTES_ALONE:
+                        self._propose(puts, received)
+                        puts = Puts()
+                    puts.add(*message)
+                    continue
+                if puts.ids:
+                    self._propose(puts, received)
+                    puts = Puts()
+                if self._greeted:
+                    self._dispatch(rpc.parse_request(message))
+                else:
+                    self._greet(rpc.parse_client_hello(message))
+        finally:
+            self._propose(puts, received)  # a bad frame ends the connection, not what came before it
+
+    def _propose(self, puts: Puts, received: float) -> None:
+        if not puts.ids:
+            return
+        waited_ms = (self._service.clock.monotonic() - received) * 1000
+        self._in_flight += len(puts.ids)
+        self._activity.requests[rpc.OP] += len(puts.ids)
+        if min(puts.deadlines_ms) <= waited_ms:  # the member was stopped meanwhile
+            puts, expired = puts.split(waited_ms)
+            error = DeadlineExpired("the deadline passed before the operation was proposed")
+            self._finish_puts(expired, error)
+            if not puts.ids:
+                return
+        try:
+            self._service.submit_puts(puts.wires, lambda outcome: self._finish_puts(puts.ids, outcome))
+        except StoreError as error:
+            self._finish_puts(puts.ids, error)
+
+    def _finish_puts(self, ids: list[int], outcome: Any) -> None:
+        """`outcome` is the list of results, or the one StoreError of all."""
+        results = [outcome] * len(ids) if isinstance(outcome, StoreError) else outcome
+        answers = [self._encode(*answered) for answered in zip(ids, results, strict=True)]
+        self._in_flight -= len(ids)
+        self._room.set()
+        self._outbox.send(b"".join(answers))
 
     def _dispatch(self, request: rpc.Request) -> None:
         self._in_flight += 1
@@ -162,16 +212,19 @@ class Session:
 
     def _finish(self, request_id: int, outcome: Any) -> None:
         """`outcome` is a result or a StoreError. Never raises: others' steps end here."""
+        self._reply(self._encode(request_id, outcome))
+
+    def _encode(self, request_id: int, outcome: Any) -> bytes:
         if isinstance(outcome, StoreError):
-            self._fail(request_id, outcome)
-            return
+            return rpc.error(request_id, outcome.to_wire())
         try:
-            frames = rpc.answer(request_id, result_to_wire(outcome))
+            if type(outcome) is PutResult and outcome.prev_kv is None:
+                return rpc.put_answer(request_id, outcome.revision)
+            return rpc.answer(request_id, result_to_wire(outcome))
         except Exception:  # the boundary: an answer that cannot be made (memory) never stops a member
             log.exception("answer_failed")
-            self._fail(request_id, Indefinite("it was carried out, but the answer could not be made"))
-        else:
-            self._reply(frames)
+            lost = Indefinite("it was carried out, but the answer could not be made")
+            return rpc.error(request_id, lost.to_wire())
 
     def _answer(self, request_id: int, result: Any) -> None:
         self._reply(rpc.answer(request_id, result))
