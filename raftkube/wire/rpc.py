@@ -19,6 +19,9 @@ and the member answers in any order:
                                              without events it is a progress mark
     [FRAGMENT, watch ids, revision, events]  events of one revision that continue in the next frame
     [ENDED, watch ids, error]                these watches are over
+    [GOODBYE]                                the member stops: it answers what it has been sent, refusing
+                                             definitely what it has not begun; the client sends nothing
+                                             more and closes the connection once it has every answer
 
 Watch ids are chosen by the client, unique on its connection; one frame may serve many watches of one
 connection, so that an event crosses it once.
@@ -43,6 +46,7 @@ EVENTS: Final = 2
 FRAGMENT: Final = 3
 ENDED: Final = 4
 PART: Final = 5
+GOODBYE: Final = 6
 
 # A result longer than this leaves in parts, so that a long range holds up nobody on the connection.
 PART_BYTES: Final = 1_048_576
@@ -54,7 +58,13 @@ WATCH_CANCEL: Final = "watch_cancel"  # [watch id]; answers [existed]
 WATCH_PROGRESS: Final = "watch_progress"  # [watch id]; answers [revision], a mark of at least it follows
 STATUS: Final = "status"  # []; answers {field: value}
 HASH: Final = "hash"  # []; answers {"revision", "hash", "compact_revision", "applied_index"}
-MEMBER_LIST: Final = "member_list"  # []; answers [{"name", "peer_address", "client_address", "leader"}]
+# []; answers [{"id", "name", "peer_address", "client_address", "leader", "learner", "voter", "started"}]
+MEMBER_LIST: Final = "member_list"
+MEMBER_ADD: Final = "member_add"  # [name, peer address, client address, stay a learner]; answers [id]
+MEMBER_REMOVE: Final = "member_remove"  # [id or name]; answers [id]
+MEMBER_PROMOTE: Final = "member_promote"  # [id or name]; answers [id]
+MEMBER_UPDATE: Final = "member_update"  # [id or name, peer address or nil, client address or nil]
+MOVE_LEADER: Final = "move_leader"  # [name, id or nil: the best]; answers [who leads]
 PING: Final = "ping"  # []; answers []
 
 
@@ -180,6 +190,11 @@ def error(request_id: int, error_wire: list[Any]) -> bytes:
 def ended(watch_ids: list[int], error_wire: list[Any]) -> bytes:
     """The last frame of these watches."""
     return frame([ENDED, watch_ids, error_wire])
+
+
+def goodbye() -> bytes:
+    """The last frame of a member that stops but for the answers it owes."""
+    return frame([GOODBYE])
 
 
 def frame_raw(body: bytes) -> bytes:

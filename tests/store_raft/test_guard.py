@@ -18,6 +18,7 @@ from pysyncobj.transport import Transport
 from chaos.sim.disk import SimDisk
 from raftkube.errors import InvariantViolation, LeadershipLost
 from raftkube.store.raft import messages as msg
+from raftkube.store.raft.membership import Configuration
 from raftkube.store.raft.mutants import find
 from raftkube.store.raft.private import NO_OP, REGULAR, Core, Member, World
 from raftkube.store.raft.replica import Replica
@@ -68,7 +69,7 @@ class Guarded:
         self.clock, self.machine, self.disk = ManualClock(), ListMachine(), SimDisk(Random(1))
         self.replica = Replica(
             name="n1",
-            others=others,
+            configuration=Configuration.of_names(["n1", *others]),
             disk=self.disk,
             clock=self.clock,
             rng=Random(1),
@@ -396,7 +397,8 @@ def test_one_vote_a_term_even_after_power_loss() -> None:
     assert disk is not guarded.disk
     guarded.disk = disk
     again = Replica(
-        name="n1", others=FIVE, disk=disk, clock=ManualClock(), rng=Random(2), machine=ListMachine(),
+        name="n1", configuration=Configuration.of_names(["n1", *FIVE]),
+        disk=disk, clock=ManualClock(), rng=Random(2), machine=ListMachine(),
         outlet=guarded, settings=SETTINGS, mutant=find(None), on_role=lambda role: None,
     )  # fmt: skip
     again.deliver("n4", [[msg.REQUEST_VOTE, 4, 9, 9, False]])

@@ -26,12 +26,14 @@ from raftkube.net.connection import SocketConnection
 from raftkube.net.tcp import TcpListener, TcpNetwork
 from raftkube.store.raft import messages as msg
 from raftkube.store.raft.driver import RaftNode
+from raftkube.store.raft.identity import DEFAULT_TOKEN, Identity, IdentityFile, cluster_id_of
 from raftkube.store.raft.link import Link
+from raftkube.store.raft.membership import Configuration, MemberAddresses
 from raftkube.store.raft.peers import PEER_ORGANIZATION
 from raftkube.wire.frames import FrameError, frame, pack
 
 NAMES = ["store-1", "store-2", "store-3"]
-CLUSTER = "+".join(NAMES)
+CLUSTER = cluster_id_of(DEFAULT_TOKEN, {name: Address(name, 2380) for name in NAMES})
 
 
 class PortlessNetwork(TcpNetwork):
@@ -173,12 +175,17 @@ def test_the_certificate_must_carry_the_claimed_name() -> None:
     ]
 
 
+def configuration_of(members: dict[str, Address]) -> Configuration:
+    return Configuration({name: MemberAddresses(str(address)) for name, address in members.items()})
+
+
 class Bomb:
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return pytest.fail, ("a pickle from the network was loaded",)
 
 
-HELLO = frame(msg.hello(CLUSTER, "store-2", "store-1"))
+INCARNATION = "0123456789abcdef"
+HELLO = frame(msg.hello(CLUSTER, "store-2", "store-1", INCARNATION))
 HOSTILE = {
     "pickle": pickle.dumps(Bomb()),
     "pickle in a frame": struct.pack(">I", len(pickle.dumps(Bomb()))) + pickle.dumps(Bomb()),
@@ -208,6 +215,10 @@ def test_hostile_bytes_end_the_connection_alone(data: bytes) -> None:
     async def main() -> None:
         async with trio.open_nursery() as nursery:
             group = RaftGroup(1, nursery)
+            IdentityFile.create(  # the hello below is that of store-2's data directory
+                group.hosts["store-2"].disk,
+                Identity(CLUSTER, DEFAULT_TOKEN, "store-2", INCARNATION, configuration_of(group.members)),
+            )
             await group.start("store-1")
             await group.start("store-3")
             await group.wait_leader()

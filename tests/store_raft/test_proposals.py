@@ -10,6 +10,7 @@ import pytest
 
 from chaos.sim.disk import SimDisk
 from raftkube.errors import DiskFailed, InvariantViolation, LeadershipLost, Stopped
+from raftkube.store.raft.membership import Configuration
 from raftkube.store.raft.mutants import find
 from raftkube.store.raft.proposals import Proposals
 from raftkube.store.raft.replica import Replica
@@ -43,7 +44,8 @@ class Nowhere:
 
 def lone_leader(disk: SimDisk) -> Replica:
     replica = Replica(
-        name="n1", others=[], disk=disk, clock=StillClock(), rng=Random(1), machine=EchoMachine(),
+        name="n1", configuration=Configuration.of_names(["n1"]),
+        disk=disk, clock=StillClock(), rng=Random(1), machine=EchoMachine(),
         outlet=Nowhere(), settings=RaftSettings(), mutant=find(None), on_role=lambda role: None,
     )  # fmt: skip
     replica.core.election_deadline = 0.0

@@ -24,7 +24,8 @@ class Outlet:
 def follower(seed: int) -> tuple[Reads, Outlet, Waiter]:
     """A follower of n2 that has applied everything and has just asked for one read."""
     outlet, waiter = Outlet(), Waiter()
-    reads = Reads(["n2", "n3"], outlet, 5.0, Random(seed))
+    reads = Reads(outlet, 5.0, Random(seed))
+    reads.set_voters(["n2", "n3"], 2)
     reads.add(waiter, VIEW.now)
     reads.step(VIEW)
     return reads, outlet, waiter

@@ -14,6 +14,7 @@ from chaos.sim.disk import SimDisk
 from chaos.sim.raft_group import RaftGroup
 from raftkube.errors import DiskFailed, InvariantViolation
 from raftkube.store.raft import messages as msg
+from raftkube.store.raft.membership import Configuration
 from raftkube.store.raft.mutants import find
 from raftkube.store.raft.private import REGULAR
 from raftkube.store.raft.replica import Replica
@@ -130,7 +131,8 @@ class Sent(list[tuple[str, list[object]]]):
 def member(disk: SimDisk, sent: Sent) -> tuple[Replica, Machine]:
     machine = Machine()
     replica = Replica(
-        name="n1", others=["n2", "n3"], disk=disk, clock=Clock(), rng=Random(1), machine=machine, outlet=sent,
+        name="n1", configuration=Configuration.of_names(["n1", "n2", "n3"]),
+        disk=disk, clock=Clock(), rng=Random(1), machine=machine, outlet=sent,
         settings=SETTINGS, mutant=find(None), on_role=lambda role: None,
     )  # fmt: skip
     return replica, machine

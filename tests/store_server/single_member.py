@@ -9,11 +9,12 @@ from typing import Any
 import trio
 
 from raftkube.clock import SystemClock
-from raftkube.errors import NotLeader, StoreError
+from raftkube.errors import MembershipRefused, NotLeader, StoreError
 from raftkube.net import Address, TlsFiles
 from raftkube.net.tcp import TcpNetwork
 from raftkube.rng import seeded_rng
 from raftkube.store.client import StoreClient
+from raftkube.store.raft.membership import Change, Configuration
 from raftkube.store.server.consensus import ConsensusView
 from raftkube.store.server.machine import StoreMachine
 from raftkube.store.server.server import StoreServer
@@ -57,6 +58,14 @@ class ImmediateConsensus:
     async def read_index(self) -> int:
         await self._enter()
         return self.index
+
+    async def transfer_leadership(self, to: str | None = None) -> str:
+        await self._enter()
+        return to or "store-1"
+
+    async def change_members(self, change: Change) -> Configuration:
+        await self._enter()
+        raise MembershipRefused("this consensus is one member's, alone")
 
     async def _enter(self) -> None:
         await self.gate.wait()

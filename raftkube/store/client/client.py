@@ -7,7 +7,8 @@ Retries go on until the caller's deadline: `with trio.fail_after(...)`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar, cast
 
@@ -25,7 +26,7 @@ from raftkube.errors import (
     StoreError,
     Unreachable,
 )
-from raftkube.net import Address, Network, TlsFiles
+from raftkube.net import Address, Network, TlsFiles, parse_address
 from raftkube.rng import Rng, system_rng
 from raftkube.store.client.connection import MemberConnection, NotSent, open_connection
 from raftkube.store.client.watch import Watch, WatchOptions
@@ -56,6 +57,7 @@ from raftkube.wire.store import (
 
 _BACKOFF_MIN_S: Final = 0.01
 _BACKOFF_MAX_S: Final = 0.2
+_FOLLOW_S: Final = 10.0
 _READS = (Range, LeaseTimeToLive, LeaseList)
 _Result = TypeVar("_Result")
 
@@ -97,6 +99,7 @@ class StoreClient:
         self._on_retry = on_retry
         self._nursery = nursery
         self._members = [_Member(address) for address in addresses]
+        self._given = tuple(self._members)
         self._preferred = self._members[0]
 
     @classmethod
@@ -125,6 +128,7 @@ class StoreClient:
                 pinned=pinned, on_retry=on_retry, nursery=nursery,
             )  # fmt: skip
             try:
+                nursery.start_soon(client._follow_members)
                 yield client
             except Exception as error:  # noqa: BLE001  # raised below, outside the nursery's groups
                 failure = error
@@ -199,6 +203,39 @@ class StoreClient:
     async def member_list(self, member: Address | str | None = None) -> list[dict[str, Any]]:
         """The members as one of them knows them."""
         return list(await self._call(rpc.MEMBER_LIST, [], write=False, member=member))
+
+    async def member_add(
+        self, name: str, peer_address: str, client_address: str = "", *, learner: bool = False
+    ) -> str:
+        """Add a member that learns the log, and votes once it has caught up unless it stays a `learner`;
+        its id. Raises MembershipRefused (why), PermissionDenied; indefinite: it may be added yet."""
+        return await self._change_member(rpc.MEMBER_ADD, [name, peer_address, client_address, learner])
+
+    async def member_remove(self, member: str) -> str:
+        """Remove a member, by id or name; its id. Raises as `member_add`."""
+        return await self._change_member(rpc.MEMBER_REMOVE, [member])
+
+    async def member_promote(self, member: str) -> str:
+        """Let a learner vote; its id. Raises as `member_add`."""
+        return await self._change_member(rpc.MEMBER_PROMOTE, [member])
+
+    async def member_update(
+        self, member: str, peer_address: str | None = None, client_address: str | None = None
+    ) -> str:
+        """A member is reached elsewhere; None keeps an address. Its id. Raises as `member_add`."""
+        return await self._change_member(rpc.MEMBER_UPDATE, [member, peer_address, client_address])
+
+    async def _change_member(self, method: str, arguments: list[Any]) -> str:
+        (member_id,) = await self._call(method, arguments, write=True)
+        return str(member_id)
+
+    async def move_leader(self, to: str | None = None) -> str:
+        """Make the member `to` (None: the most up-to-date one beside the leader) lead; who leads then.
+
+        Raises InvalidRequest, Unreachable, DeadlineExpired, PermissionDenied; indefinite: it was asked.
+        """
+        (leader,) = await self._call(rpc.MOVE_LEADER, [to], write=True)
+        return str(leader)
 
     @asynccontextmanager
     async def watch(
@@ -283,11 +320,34 @@ class StoreClient:
             return
         leader = error.fields.get("leader") if isinstance(error, NotLeader) else None
         address = error.fields.get("address") if isinstance(error, NotLeader) else None
+        if address:
+            self._learn([str(address)])
         for member in self._members:
             if leader and (member.name == leader or str(member.address) == address):
                 self._preferred = member
                 return
         self._preferred = self._members[(self._members.index(target) + 1) % len(self._members)]
+
+    def _learn(self, addresses: Iterable[str]) -> None:
+        known = {str(member.address) for member in self._members}
+        for text in addresses:
+            if text and text not in known:
+                self._members.append(_Member(parse_address(text)))
+
+    async def _follow_members(self) -> None:
+        """Members come and go: learn the addresses of new ones, forget learnt ones that are gone."""
+        while not self._pinned:
+            await trio.sleep(_FOLLOW_S)
+            if self._preferred.connection is None:
+                continue  # nobody asks anything of this client
+            with trio.move_on_after(_FOLLOW_S), contextlib.suppress(StoreError):
+                listed = {member["client_address"] for member in await self.member_list()}
+                self._learn(sorted(listed))
+                self._members = [
+                    member
+                    for member in self._members
+                    if member in self._given or member is self._preferred or str(member.address) in listed
+                ]
 
     def _note(self, error: StoreError) -> None:
         if self._on_retry is not None:
@@ -298,16 +358,16 @@ class StoreClient:
         if attempt < len(self._members):
             await trio.lowlevel.checkpoint()
         else:
-            longest = min(_BACKOFF_MAX_S, _BACKOFF_MIN_S * 2 ** min(attempt, 10))
+            longest = min(_BACKOFF_MAX_S, _BACKOFF_MIN_S * 2 ** min(attempt - len(self._members), 10))
             await trio.sleep(longest * self._rng.uniform(0.5, 1.0))
 
     async def _connect(self, member: _Member) -> MemberConnection:
         connection = member.connection
-        if connection is not None and not connection.closed:
+        if connection is not None and not (connection.closed or connection.leaving):
             return connection
         async with member.dialing:
             connection = member.connection
-            if connection is None or connection.closed:
+            if connection is None or connection.closed or connection.leaving:
                 connection = await open_connection(
                     self._network, member.address, self._tls, client_name=self._name, nursery=self._nursery
                 )

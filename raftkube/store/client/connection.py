@@ -49,6 +49,7 @@ class MemberConnection:
         self.name = ""
         self.cluster_id = ""
         self.closed = False
+        self.leaving = False  # the member stops: it answers what it was sent, and takes nothing more
         self._connection = connection
         self._outbox = Outbox(connection)
         self._frames = FrameReader()
@@ -67,20 +68,21 @@ class MemberConnection:
         Raises NotSent (nothing happened), ConnectionLost (indefinite), or what the member answered.
         Cancelled: the request may still be carried out.
         """
-        if self.closed:
+        if self.closed or self.leaving:
             raise NotSent(f"the connection to {self.address} is closed")
         request_id = self._request(method, arguments, deadline_ms, trio.lowlevel.current_task())
 
         def forget(_: object) -> trio.lowlevel.Abort:
             del self._pending[request_id]
             self._parts.pop(request_id, None)
+            self._go_if_done()
             return trio.lowlevel.Abort.SUCCEEDED
 
         return await trio.lowlevel.wait_task_rescheduled(forget)
 
     def tell(self, method: str, arguments: list[Any]) -> None:
         """A request whose answer nobody waits for."""
-        if not self.closed:
+        if not (self.closed or self.leaving):
             self._request(method, arguments, 0, None)
 
     def add_watch(self, sink: WatchSink) -> int:
@@ -172,6 +174,8 @@ class MemberConnection:
                 self._fragments.setdefault(watch_id, []).extend(events)
         elif kind == rpc.ENDED:
             self._end(message[1], from_wire(message[2]))
+        elif kind == rpc.GOODBYE:
+            self._leave()
         else:
             raise FrameError(f"unknown frame kind {kind!r}")
 
@@ -179,6 +183,17 @@ class MemberConnection:
         task = self._pending.pop(request_id, None)
         if task is not None:
             trio.lowlevel.reschedule(task, result)
+        self._go_if_done()
+
+    def _leave(self) -> None:
+        """Send nothing more; the connection ends with the last answer that is owed."""
+        self.leaving = True
+        self._lose_watches()
+        self._go_if_done()
+
+    def _go_if_done(self) -> None:
+        if self.leaving and not self._pending:
+            self._connection.abort()
 
     def _collect(self, request_id: int, part: bytes) -> None:
         if request_id not in self._pending:
@@ -210,6 +225,9 @@ class MemberConnection:
             if task is not None:
                 lost = ConnectionLost(f"the connection to {self.address} was lost: {reason}")
                 trio.lowlevel.reschedule(task, outcome.Error(lost))
+        self._lose_watches()
+
+    def _lose_watches(self) -> None:
         watches, self._watches = self._watches, {}
         for sink in watches.values():
             sink.on_lost()

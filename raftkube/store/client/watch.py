@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import trio
 
-from raftkube.errors import ConnectionLost, InvalidRequest, StoreError, WatchEnded
+from raftkube.errors import ConnectionLost, InvalidRequest, Stopped, StoreError, WatchEnded
 from raftkube.store.client.connection import MemberConnection, NotSent
 from raftkube.wire import rpc
 from raftkube.wire.store import Event
@@ -142,8 +142,9 @@ class Watch:
         ]  # fmt: skip
         try:
             (revision,) = await connection.call(rpc.WATCH_CREATE, arguments)
-        except (NotSent, ConnectionLost):
+        except (NotSent, ConnectionLost, Stopped):
             self._connection = None
+            connection.remove_watch(watch_id)
             return
         except BaseException:
             self.detach()

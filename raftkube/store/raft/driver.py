@@ -16,20 +16,23 @@ import trio
 from raftkube.clock import Clock
 from raftkube.disk import Disk, disk_failure
 from raftkube.errors import (
-    ConfigError,
     DiskFailed,
     InvariantViolation,
+    MemberRetired,
     NoLeader,
     NotLeader,
     RaftkubeError,
     Stopped,
     StoreError,
 )
-from raftkube.net import Address, Network, TlsFiles
+from raftkube.net import Address, Network, TlsFiles, parse_address
 from raftkube.rng import Rng
 from raftkube.store.raft import mutants
+from raftkube.store.raft.admission import admit, initial_identity, open_identity
 from raftkube.store.raft.counters import RaftCounters
+from raftkube.store.raft.identity import Identity, IdentityFile
 from raftkube.store.raft.machine import Machine
+from raftkube.store.raft.membership import Change, Configuration
 from raftkube.store.raft.messages import Message
 from raftkube.store.raft.peers import Peers
 from raftkube.store.raft.private import ROLES
@@ -38,6 +41,7 @@ from raftkube.store.raft.settings import RaftSettings, RaftStatus, RoleChange
 from raftkube.store.raft.transfer import TRANSFER_TIMEOUT_S
 from raftkube.store.raft.waiting import Waiter
 from raftkube.types import LogIndex, Term
+from raftkube.wire.frames import FrameError
 
 log = structlog.get_logger(__name__)
 
@@ -62,16 +66,20 @@ class RaftNode:
         rng: Rng,
         machine: Machine,
         settings: RaftSettings = _DEFAULTS,
+        clients: Mapping[str, Address] | None = None,
+        blank: Identity | None = None,
     ) -> None:
-        """Raises ConfigError: the name is not among the members, or an unknown mutant."""
-        if name not in members:
-            known = ", ".join(sorted(members))
-            raise ConfigError(f"member {name!r} is not in the initial cluster ({known}); add it there")
-        self._name, self._members, self._listen = name, tuple(sorted(members)), listen
+        """`members` (name -> peer address) and `clients` make the first configuration of a new cluster;
+        later they only hint where members may be found. `blank`: what an empty disk becomes instead, in a
+        cluster that exists. Raises ConfigError: an unknown mutant."""
+        self._name, self._members, self._listen = name, members, listen
+        self._clients, self._blank = clients or {}, blank
+        self._identity: IdentityFile | None = None
+        self._member_listeners: list[Callable[[Configuration], None]] = []
         self._disk, self._clock, self._rng = disk, clock, rng
         self._machine, self._settings = machine, settings
         self._mutant = mutants.find(settings.mutant)
-        self._peers = Peers(name, members, network, tls, rng, settings, self)
+        self._peers = Peers(network, tls, rng, settings, self, hints=members)
         self._replica: Replica | None = None
         self._failure: RaftkubeError | None = None
         self._stopping = self._stepping = False
@@ -114,9 +122,18 @@ class RaftNode:
         await trio.lowlevel.checkpoint()
 
     def _recover(self) -> Replica:
+        token = self._settings.cluster_token
+
+        def blank() -> Identity:
+            return self._blank or initial_identity(self._name, token, self._members, self._clients, self._rng)
+
+        self._identity = open_identity(self._disk, self._name, token, blank)
+        identity = self._identity.identity
+        self._name = identity.id
+        self._peers.identify(identity.id, identity.incarnation, identity.cluster_id)
         return Replica(
-            name=self._name,
-            others=[name for name in self._members if name != self._name],
+            name=identity.id,
+            configuration=identity.configuration,
             disk=self._disk,
             clock=self._clock,
             rng=self._rng,
@@ -125,6 +142,7 @@ class RaftNode:
             settings=self._settings,
             mutant=self._mutant,
             on_role=self._note_role,
+            on_members=self._note_members,
         )
 
     async def _drive(self, replica: Replica) -> None:
@@ -155,7 +173,7 @@ class RaftNode:
         """Acknowledge nothing any more; `run` raises the error."""
         if isinstance(error, OSError):
             error = disk_failure(error, "disk")
-        if not isinstance(error, InvariantViolation | DiskFailed):
+        if not isinstance(error, InvariantViolation | DiskFailed | MemberRetired):
             log.error("raft_bug", member=self._name, exc_info=error)
             bug = InvariantViolation(f"{type(error).__name__}: {error}")
             bug.__cause__ = error
@@ -175,6 +193,7 @@ class RaftNode:
             return
         replica.proposals.stop(lambda: Stopped("this member has stopped; nothing was proposed"))
         replica.transfer.stop(Stopped("this member has stopped"))
+        replica.changes.stop()
         replica.reads.fail_all(Stopped("this member has stopped; the read had no effect"))
         try:
             replica.snapshots.close()
@@ -223,6 +242,41 @@ class RaftNode:
         waiter = replica.transfer.begin(to, self._clock.monotonic(), timeout_s)
         self._wake.set()
         return str(await waiter.wait())
+
+    async def change_members(self, change: Change) -> Configuration:
+        """Change the members by one entry of the log; the configuration once it is committed.
+
+        A leader that is to be removed hands its leadership over and raises NotLeader: ask the new one.
+        Raises, definite: MembershipRefused (why), NotLeader, NoLeader, Stopped, and what
+        `transfer_leadership` raises; indefinite: LeadershipLost. Cancelled: the change goes on.
+        """
+        replica = self._leading()
+        if replica.changes.must_hand_over(change, self._clock.monotonic()):
+            leader = await self.transfer_leadership()
+            raise NotLeader(f"{self._name} handed its leadership to {leader}", leader=leader)
+        waiter = replica.changes.request(change, self._clock.monotonic())
+        self._wake.set()
+        configuration = await waiter.wait()
+        assert isinstance(configuration, Configuration)
+        return configuration
+
+    @property
+    def configuration(self) -> Configuration:
+        """The members in force here. Raises Stopped before `run` has recovered."""
+        if self._replica is None:
+            raise Stopped("this member has not recovered yet")
+        return self._replica.configuration
+
+    @property
+    def identity(self) -> Identity:
+        """Whose data directory this is, with the peers' that were met. Raises Stopped as above."""
+        if self._identity is None:
+            raise Stopped("this member has not recovered yet")
+        return self._identity.identity
+
+    def add_member_listener(self, listener: Callable[[Configuration], None]) -> None:
+        """Call `listener` with every configuration that comes into force; it neither waits nor raises."""
+        self._member_listeners.append(listener)
 
     async def read_index(self) -> None:
         """Wait until what this member has applied holds every write acknowledged before the call.
@@ -274,7 +328,8 @@ class RaftNode:
             log_first=LogIndex(journal.first_index),
             log_last=LogIndex(journal.last_index),
             snapshot_index=LogIndex(replica.snapshots.index),
-            members=self._members,
+            members=tuple(replica.configuration.members),
+            learners=tuple(sorted(replica.configuration.learners)),
             fsyncs=journal.fsyncs,
             fsync_s_total=journal.fsync_s_total,
             journal_bytes=journal.live_bytes,
@@ -334,7 +389,33 @@ class RaftNode:
         changed, self._role_changed = self._role_changed, trio.Event()
         changed.set()
 
+    def _note_members(self, configuration: Configuration) -> None:
+        members = configuration.members
+        self._peers.set_members({id_: parse_address(members[id_].peer) for id_ in members})
+        log.info(
+            "raft_members",
+            member=self._name,
+            voters=sorted(configuration.voters),
+            learners=sorted(configuration.learners),
+        )
+        for listener in self._member_listeners:
+            listener(configuration)
+
     # What the connections say.
+
+    def admit(self, name: str, incarnation: str) -> str | None:
+        replica, file = self._replica, self._identity
+        if replica is None or file is None or self._stopping:
+            raise FrameError("this member does not run")
+        try:
+            return admit(file, replica.configuration, replica.committed_configuration, name, incarnation)
+        except DiskFailed as error:
+            self._failed(error)
+            raise FrameError("this member's disk has failed") from error
+
+    def refused(self, sentence: str) -> None:
+        if not self._stopping:
+            self._failed(MemberRetired(sentence))
 
     def received(self, name: str, messages: list[Message]) -> None:
         """Messages of a peer: a step is taken at once, without waking another task."""

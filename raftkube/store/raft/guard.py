@@ -17,19 +17,23 @@ defect that each one answers:
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from pysyncobj.transport import Transport
 
 from raftkube.errors import InvariantViolation
 from raftkube.store.raft import messages as msg
 from raftkube.store.raft.journal import SegmentedJournal
+from raftkube.store.raft.membership import Configuration
 from raftkube.store.raft.messages import Message
 from raftkube.store.raft.outlet import Outlet
 from raftkube.store.raft.prevote import NEVER, PreVote
 from raftkube.store.raft.private import LEADER, Core, Member
 from raftkube.store.raft.progress import Progress
 from raftkube.store.raft.settings import RaftSettings
+
+# Of these the sender need not be a member that is known here.
+_FROM_ANYONE: Final = frozenset((msg.APPEND, msg.REQUEST_VOTE, msg.PRE_VOTE))
 
 
 class Guard(Transport):  # type: ignore[misc]
@@ -39,17 +43,20 @@ class Guard(Transport):  # type: ignore[misc]
 
     def __init__(
         self,
-        others: list[str],
+        name: str,
         journal: SegmentedJournal,
         outlet: Outlet,
         settings: RaftSettings,
         now: Callable[[], float],
     ) -> None:
         super().__init__(None, None, [])
-        self._others = {name: Member(name) for name in sorted(others)}
+        self._name = name
+        self.votes = False  # this member is a voter
+        self.voters: list[str] = []  # the others'
+        self._others: dict[str, Member] = {}  # voters and learners
         self._journal, self._outlet, self._now = journal, outlet, now
         self.prevote = PreVote(
-            members=len(others) + 1,
+            majority=1,
             sticky_s=settings.election_timeout_min_s,
             retry_s=settings.prevote_retry_s,
         )
@@ -61,6 +68,22 @@ class Guard(Transport):  # type: ignore[misc]
         self._reply_override: tuple[int, bool] | None = None  # (next index, reset) of the append at hand
         self._transfer_term = -1  # the term that a leader asked this member to campaign for
         self.on_snapshot_needed: Callable[[str], None] = lambda name: None
+
+    def set_members(self, configuration: Configuration) -> None:
+        """These are the members from now on."""
+        others = [id_ for id_ in configuration.members if id_ != self._name]
+        self._others = {id_: self._others.get(id_) or Member(id_) for id_ in others}
+        self.votes = self._name in configuration.voters
+        self.voters = [id_ for id_ in others if id_ in configuration.voters]
+        self.prevote.majority = configuration.majority
+        self.prevote.forget(self.voters)
+
+    def knows(self, name: str) -> bool:
+        """Is `name` another member, voter or learner?"""
+        return name in self._others
+
+    def _node(self, name: str) -> Member:
+        return self._others.get(name) or Member(name)
 
     # pysyncobj sends.
 
@@ -118,9 +141,13 @@ class Guard(Transport):  # type: ignore[misc]
     # Members send.
 
     def receive(self, name: str, message: Message) -> None:
-        """One decoded message from the member `name` (its identity has been verified)."""
+        """One decoded message from `name`, whose identity has been verified.
+
+        It may be a member since an entry that has not arrived here: it leads or campaigns all the same, and
+        is answered (Raft thesis §4.1: servers need not know of each other's configuration).
+        """
         handler = self._HANDLERS.get(message[0])
-        if handler is not None and name in self._others:
+        if handler is not None and (name in self._others or message[0] in _FROM_ANYONE):
             handler(self, name, *message[1:])
 
     def _on_append(
@@ -191,7 +218,7 @@ class Guard(Transport):  # type: ignore[misc]
         self._reply_override = reply
         try:
             self._onMessageReceived(
-                self._others[name],
+                self._node(name),
                 {
                     "type": "append_entries", "term": term, "commit_index": commit,
                     "prevLogIdx": prev_index, "prevLogTerm": prev_term, "entries": entries,
@@ -225,7 +252,7 @@ class Guard(Transport):  # type: ignore[misc]
             self._outlet.send(name, [msg.TERM_AHEAD, core.term])
         elif transfer or (core.role != LEADER and not self.prevote.hears_leader(self._now())):
             self._onMessageReceived(
-                self._others[name],
+                self._node(name),
                 {
                     "type": "request_vote", "term": term, "last_log_index": last_index,
                     "last_log_term": last_term,
@@ -233,8 +260,8 @@ class Guard(Transport):  # type: ignore[misc]
             )  # fmt: skip
 
     def _on_vote(self, name: str, term: int) -> None:
-        if (term, name) in self._votes:
-            return
+        if (term, name) in self._votes or name not in self.voters:
+            return  # counted already; or a learner's, which grants votes (the candidate may know it as voter)
         self._votes = {vote for vote in self._votes if vote[0] >= self.core.term} | {(term, name)}
         self._onMessageReceived(self._others[name], {"type": "response_vote", "term": term})
 
@@ -249,7 +276,8 @@ class Guard(Transport):  # type: ignore[misc]
             self._outlet.send(name, [msg.PRE_VOTE_OK, number])
 
     def _on_pre_vote_ok(self, name: str, number: int) -> None:
-        self.prevote.granted(name, number)
+        if name in self.voters:
+            self.prevote.granted(name, number)
 
     def _on_term_ahead(self, name: str, term: int) -> None:
         self.learn_term(name, term)
@@ -271,30 +299,32 @@ class Guard(Transport):  # type: ignore[misc]
 
     def hurry(self) -> None:
         """Before a tick: campaign in it if the leader asked for it and nothing newer came meanwhile."""
-        if self._transfer_term == self.core.term + 1 and self.core.role != LEADER:
+        if self._transfer_term == self.core.term + 1 and self.core.role != LEADER and self.votes:
             self.core.election_deadline = NEVER
 
     def may_campaign(self) -> bool:
         """pysyncobj's election deadline has passed: ask for pre-votes; True once they are granted."""
         now, term = self._now(), self.core.term
+        if not self.votes:
+            return False
         if self._transfer_term == term + 1 or self.prevote.passed(now, term):
             return True
         number = self.prevote.next_round(now, term)
         if number is not None:
             last = self._journal.last_index
             message = [msg.PRE_VOTE, number, term + 1, last, self._journal.term_at(last) or 0]
-            for name in self._others:
+            for name in self.voters:
                 self._outlet.send(name, message)
-        return self.prevote.passed(now, term) if not self._others else False
+        return self.prevote.passed(now, term) if not self.voters else False
 
     def connection_up(self, name: str) -> None:
         """The connection to `name` can be used: pysyncobj may send to it."""
         self.progress.forget_resets(name)
-        self._onNodeConnected(self._others[name])
+        self._onNodeConnected(self._node(name))
 
     def connection_down(self, name: str) -> None:
         """The connection to `name` is gone, or its buffer is full for now."""
-        self._onNodeDisconnected(self._others[name])
+        self._onNodeDisconnected(self._node(name))
 
     def leader_reset(self, name: str) -> None:
         """The connection *from* `name` was reset. If it leads, campaign soon: first the member whose name
@@ -303,8 +333,10 @@ class Guard(Transport):  # type: ignore[misc]
         if core.role == LEADER or core.leader_name != name:
             return
         self.prevote.lost_leader()
-        mine = core.selfNode.id
-        rank = sorted([mine, *(other for other in self._others if other != name)]).index(mine)
+        if not self.votes:
+            return
+        mine = self._name
+        rank = sorted([mine, *(other for other in self.voters if other != name)]).index(mine)
         core.election_deadline = min(core.election_deadline, self._now() + (rank + 0.5) * self._stagger_s)
 
     _HANDLERS: dict[int, Callable[..., None]] = {  # noqa: RUF012 (a table, never changed)

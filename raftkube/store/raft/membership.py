@@ -11,7 +11,7 @@ member with an empty disk is a new member, whose id is `name#` and eight hex dig
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
@@ -237,10 +237,12 @@ def _moved(configuration: Configuration, change: UpdateAddress) -> Configuration
 
 
 class ConfigurationLog:
-    """The configurations that the log carries, on top of the one that holds at its beginning."""
+    """The configurations that the log carries, on top of the one that holds at its beginning. `on_change`
+    is told of the one in force at once, in the middle of the step that changes it."""
 
     def __init__(self, base: Configuration) -> None:
         self._held: list[tuple[int, Configuration]] = [(0, base)]
+        self.on_change: Callable[[Configuration], None] = lambda configuration: None
 
     @property
     def effective(self) -> Configuration:
@@ -249,31 +251,34 @@ class ConfigurationLog:
 
     @property
     def index(self) -> int:
-        """The entry of the one in force; 0 if the log carries none."""
+        """Its entry (or the last one of the snapshot that carried it); 0: it held before the first."""
         return self._held[-1][0]
 
     def at(self, index: int) -> Configuration:
         """The one that held right behind entry `index`."""
-        return next(held for entry, held in reversed(self._held) if entry <= index or not entry)
+        found = [held for entry, held in self._held if entry <= index]
+        return found[-1] if found else self._held[0][1]
 
     def appended(self, index: int, command: bytes) -> None:
         """An entry with a configuration has entered the log."""
-        self._held.append((index, Configuration.decode(command[len(CONFIGURATION) :])))
+        self._hold([*self._held, (index, Configuration.decode(command[len(CONFIGURATION) :]))])
 
-    def truncated(self, index: int) -> bool:
-        """The entries from `index` on were cut off; True if another configuration is in force now."""
-        kept = [held for held in self._held if held[0] < index]
-        reverted = len(kept) < len(self._held)
-        self._held = kept
-        return reverted
+    def truncated(self, index: int) -> None:
+        """The entries from `index` on were cut off."""
+        self._hold([self._held[0], *(held for held in self._held[1:] if held[0] < index)])
 
-    def restored(self, index: int, base: Configuration) -> None:
-        """A snapshot says what holds at `index`; what the log carries behind it stays."""
-        self._held = [(0, base), *(held for held in self._held if held[0] > index)]
+    def restored(self, index: int, base: Configuration | None) -> None:
+        """A snapshot up to `index` says what holds there (None: an old one, which does not know); what the
+        log carries behind it stays."""
+        behind = [held for held in self._held if held[0] > index]
+        self._hold([(index, self.at(index) if base is None else base), *behind])
 
     def forget(self, index: int) -> None:
         """Nothing at or below `index` will be asked for any more, nor ever be cut off."""
-        base = self.at(index)
-        if self._held[-1][0] > index or len(self._held) > 1:
-            entry = max((held[0] for held in self._held if held[0] <= index), default=0)
-            self._held = [(entry, base), *(held for held in self._held if held[0] > index)]
+        older = [held for held in self._held if held[0] <= index]
+        del self._held[: len(older) - 1]
+
+    def _hold(self, held: list[tuple[int, Configuration]]) -> None:
+        before, self._held = self.effective, held
+        if self.effective != before:
+            self.on_change(self.effective)

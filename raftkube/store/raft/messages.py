@@ -14,7 +14,7 @@ from raftkube.wire.frames import FrameError, unpack
 PROTOCOL: Final = "raftkube-peer"
 VERSION: Final = 2
 
-HELLO = 0  # [protocol, version, cluster id, from, to]
+HELLO = 0  # [protocol, version, cluster id, from, to, incarnation of the sender's data directory]
 APPEND = 1  # [term, commit_index, prev_index, prev_term, [[command, index, term], ...]]
 APPENDED = 2  # [term, next_index, reset, success]
 REQUEST_VOTE = 3  # [term, last_index, last_term, transfer]: the leader asked for this election
@@ -31,11 +31,15 @@ SNAPSHOT_OK = 13  # [term, snapshot index, next offset, done]
 PING = 14  # []
 PONG = 15  # []
 TIMEOUT_NOW = 16  # [term]: the leader of that term hands over; campaign at once
+REFUSED = 17  # [sentence], the answer to a hello: the sender must never take part again under its id
+
+# What may come back on a connection that only its other end speaks on.
+ANSWERS: Final = frozenset((APPENDED, VOTE, PRE_VOTE_OK, TERM_AHEAD, READ_ROUND_OK, READ_INDEX, SNAPSHOT_OK))
 
 Message = list[Any]
 
 _SHAPES: Final[dict[int, tuple[type, ...]]] = {
-    HELLO: (str, int, str, str, str),
+    HELLO: (str, int, str, str, str, str),
     APPEND: (int, int, int, int, list),
     APPENDED: (int, int, bool, bool),
     REQUEST_VOTE: (int, int, int, bool),
@@ -52,6 +56,7 @@ _SHAPES: Final[dict[int, tuple[type, ...]]] = {
     PING: (),
     PONG: (),
     TIMEOUT_NOW: (int,),
+    REFUSED: (str,),
 }
 # A group commit of the largest size carries its envelope beside the operations.
 _COMMAND_BYTES_MAX: Final = LOG_ENTRY_BYTES_MAX + 1024 * 1024
@@ -87,20 +92,21 @@ def _check_entries(prev_index: int, prev_term: int, entries: list[Any]) -> None:
         term = entry_term
 
 
-def hello(cluster_id: str, sender: str, receiver: str) -> Message:
+def hello(cluster_id: str, sender: str, receiver: str, incarnation: str = "") -> Message:
     """The first message on a connection."""
-    return [HELLO, PROTOCOL, VERSION, cluster_id, sender, receiver]
+    return [HELLO, PROTOCOL, VERSION, cluster_id, sender, receiver, incarnation]
 
 
-def check_hello(message: Message, *, cluster_id: str, receiver: str) -> str:
-    """The sender's name. Raises FrameError: another protocol, version, cluster or addressee."""
+def check_hello(message: Message, *, cluster_id: str, receiver: str) -> tuple[str, str]:
+    """The sender's id and incarnation. Raises FrameError: another protocol, version, cluster or
+    addressee."""
     if message[0] != HELLO or message[1] != PROTOCOL:
         raise FrameError("the peer did not say hello")
-    _, _, version, cluster, sender, addressee = message
+    _, _, version, cluster, sender, addressee, incarnation = message
     if version != VERSION:
         raise FrameError(f"the peer speaks version {version}, this member speaks {VERSION}")
     if cluster != cluster_id:
         raise FrameError(f"the peer belongs to cluster {cluster!r}, this member to {cluster_id!r}")
     if addressee != receiver:
         raise FrameError(f"the peer looks for {addressee!r}, this is {receiver!r}")
-    return str(sender)
+    return str(sender), str(incarnation)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final, Protocol
 
 import structlog
@@ -26,6 +26,7 @@ from raftkube.store.raft import messages as msg
 from raftkube.store.raft.link import Link
 from raftkube.store.raft.messages import Message
 from raftkube.store.raft.settings import RaftSettings
+from raftkube.types import member_name
 from raftkube.wire.frames import FrameError, FrameReader, frame
 
 log = structlog.get_logger(__name__)
@@ -33,6 +34,7 @@ log = structlog.get_logger(__name__)
 PEER_ORGANIZATION: Final = "raftkube:store-peer"
 _RECEIVE_BYTES: Final = 1024 * 1024
 _HELLO_BYTES_MAX: Final = 4096
+_ANSWERS_BYTES_MAX: Final = 65_536
 _PONG: Final = frame([msg.PONG])
 _PING: Final = frame([msg.PING])
 
@@ -56,24 +58,35 @@ class PeerEvents(Protocol):
         """The connection from `name` broke and no newer one has replaced it."""
         ...
 
+    def admit(self, name: str, incarnation: str) -> str | None:
+        """May `name`, of that data directory, be listened to? None, or the sentence why never again.
+        Raises FrameError: it is not a member, as far as is known here."""
+        ...
+
+    def refused(self, sentence: str) -> None:
+        """A member says that this one must not take part again under its id."""
+        ...
+
 
 class Peers:
     """All connections of one member."""
 
     def __init__(
         self,
-        name: str,
-        members: Mapping[str, Address],
         network: Network,
         tls: TlsFiles | None,
         rng: Rng,
         settings: RaftSettings,
         events: PeerEvents,
+        hints: Mapping[str, Address],
     ) -> None:
-        self._name, self._network, self._tls, self._rng = name, network, tls, rng
-        self._addresses = {other: members[other] for other in sorted(members) if other != name}
+        """`hints`: where members of these names may be reached if not at the address that all know."""
+        self._network, self._tls, self._rng, self._hints = network, tls, rng, hints
         self._settings, self._events = settings, events
-        self.cluster_id = settings.cluster_id or "+".join(sorted(members))
+        self._name = self._incarnation = self.cluster_id = ""
+        self._addresses: dict[str, Address] = {}
+        self._dials: dict[str, trio.CancelScope] = {}
+        self._nursery: trio.Nursery | None = None
         self._links: dict[str, Link] = {}
         self._incoming: dict[str, Connection] = {}
         self._last: tuple[Message, bytes] | None = None
@@ -82,17 +95,56 @@ class Peers:
         self.received_bytes: Counter[str] = Counter()
         self.send_failures: Counter[str] = Counter()
 
+    def identify(self, name: str, incarnation: str, cluster_id: str) -> None:
+        """What hellos say of this member; before `run`."""
+        self._name, self._incarnation, self.cluster_id = name, incarnation, cluster_id
+
+    def set_members(self, addresses: Mapping[str, Address]) -> None:
+        """Dial these from now on, this member left out; connections of others end now."""
+        before = self._addresses
+        self._addresses = {id_: addresses[id_] for id_ in sorted(addresses) if id_ != self._name}
+        for name in before:
+            if name not in self._addresses:
+                self._drop(name)
+            elif before[name] != self._addresses[name] and name in self._links:
+                self._links[name].connection.abort()  # it is dialled anew
+        if self._nursery is not None:
+            for name in self._addresses:
+                if name not in before:
+                    self._nursery.start_soon(self._dial, name)
+
+    def _drop(self, name: str) -> None:
+        scope, incoming = self._dials.pop(name, None), self._incoming.pop(name, None)
+        if scope is not None:
+            scope.cancel()
+        if incoming is not None:
+            incoming.abort()
+
     def send(self, name: str, message: Message) -> None:
-        """Hand `message` to the connection to `name`; dropped if there is none. Never waits or raises."""
+        """Hand `message` to the connection to `name`; dropped if there is none. Never waits or raises.
+
+        Answers to a peer whom we do not reach ourselves (we may not know yet that it is a member, or where)
+        go back on the connection from it.
+        """
         link = self._links.get(name)
         if link is None or self._closed:
-            self.send_failures[name] += 1
+            if self._closed or not self._send_back(name, message):
+                self.send_failures[name] += 1
             return
         last = self._last
         if last is None or last[0] != message:  # an append often goes to several members
             last = self._last = (message, frame(message))
         link.send(last[1])
         self.sent_bytes[name] += len(last[1])
+
+    def _send_back(self, name: str, message: Message) -> bool:
+        connection = self._incoming.get(name)
+        if connection is None or message[0] not in msg.ANSWERS:
+            return False
+        try:
+            return connection.send_nowait(frame(message))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return False
 
     def close(self) -> None:
         """Nothing more leaves: this member has failed."""
@@ -110,6 +162,7 @@ class Peers:
         """Accept and dial until cancelled; `started` gives the bound address."""
         async with trio.open_nursery() as nursery:
             address = await nursery.start(serve, listener, self._accepted)
+            self._nursery = nursery
             for name in self._addresses:
                 nursery.start_soon(self._dial, name)
             task_status.started(address)
@@ -117,11 +170,26 @@ class Peers:
     # Outgoing.
 
     async def _dial(self, name: str) -> None:
-        settings, wait_s = self._settings, self._settings.reconnect_min_s
+        with trio.CancelScope() as scope:
+            self._dials[name] = scope
+            if name in self._addresses:
+                await self._keep_dialling(name)
+
+    def _places(self, name: str) -> Iterator[Address]:
+        """Where to dial, in turn."""
         while True:
+            yield self._addresses[name]
+            hint = self._hints.get(member_name(name))
+            if hint not in (None, self._addresses[name]):
+                assert hint is not None
+                yield hint
+
+    async def _keep_dialling(self, name: str) -> None:
+        settings, wait_s = self._settings, self._settings.reconnect_min_s
+        for address in self._places(name):
             try:
                 with trio.fail_after(HANDSHAKE_TIMEOUT_S):
-                    connection = await self._network.connect(self._addresses[name], self._client_tls(name))
+                    connection = await self._network.connect(address, self._client_tls(name))
             except (OSError, trio.BrokenResourceError, trio.TooSlowError, ConfigError) as error:
                 log.debug("peer_unreachable", peer=name, error=str(error))
             else:
@@ -134,7 +202,7 @@ class Peers:
             wait_s = min(wait_s * 2, settings.reconnect_max_s)
 
     def _client_tls(self, name: str) -> TlsFiles | None:
-        return None if self._tls is None else dataclasses.replace(self._tls, server_name=name)
+        return None if self._tls is None else dataclasses.replace(self._tls, server_name=member_name(name))
 
     async def _speak(self, name: str, connection: Connection) -> bool:
         """Use the connection until it breaks; True if it ever worked."""
@@ -152,7 +220,7 @@ class Peers:
                 self._links[name] = link
                 self._events.peer_up(name)
                 nursery.start_soon(link.run)
-                await self._keep_alive(connection)
+                await self._keep_alive(name, connection)
                 nursery.cancel_scope.cancel()
         finally:
             del self._links[name]
@@ -161,15 +229,24 @@ class Peers:
 
     async def _greet(self, name: str, connection: Connection) -> None:
         with trio.fail_after(HANDSHAKE_TIMEOUT_S):
-            await connection.send_all(frame(msg.hello(self.cluster_id, self._name, name)))
+            await connection.send_all(frame(self._hello(name)))
             answer = await _receive_hello(connection)
-        sender = msg.check_hello(answer, cluster_id=self.cluster_id, receiver=self._name)
+        if answer[0] == msg.REFUSED:
+            self._events.refused(answer[1])
+            raise FrameError(answer[1])
+        sender, incarnation = msg.check_hello(answer, cluster_id=self.cluster_id, receiver=self._name)
         if sender != name:
-            raise FrameError(f"{self._addresses[name]} belongs to {sender!r}, not to {name!r}")
+            raise FrameError(f"that address belongs to {sender!r}, not to {name!r}")
+        refusal = self._events.admit(name, incarnation)
+        if refusal is not None:
+            raise FrameError(refusal)
 
-    async def _keep_alive(self, connection: Connection) -> None:
-        """Read the pongs; return when the connection breaks or a ping is not answered in time."""
-        pinged = False
+    def _hello(self, name: str) -> Message:
+        return msg.hello(self.cluster_id, self._name, name, self._incarnation)
+
+    async def _keep_alive(self, name: str, connection: Connection) -> None:
+        """Read pongs and answers; return when the connection breaks or a ping is not answered in time."""
+        pinged, reader = False, FrameReader(_ANSWERS_BYTES_MAX)
         try:
             while True:
                 wait_s = self._settings.keepalive_timeout_s if pinged else self._settings.keepalive_s
@@ -180,6 +257,7 @@ class Peers:
                     if not data:
                         return
                     pinged = False
+                    self._take_answers(name, [msg.decode(body) for body in reader.feed(data)])
                 elif pinged:
                     return
                 else:
@@ -187,6 +265,15 @@ class Peers:
                     connection.send_nowait(_PING)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return
+        except FrameError as error:
+            log.warning("peer_dropped", peer=name, error=str(error))
+
+    def _take_answers(self, name: str, messages: list[Message]) -> None:
+        answers = [message for message in messages if message[0] != msg.PONG]
+        if any(message[0] not in msg.ANSWERS for message in answers):
+            raise FrameError("more than an answer came on a connection that is ours to speak on")
+        if answers and not self._closed:
+            self._events.received(name, answers)
 
     # Incoming.
 
@@ -195,9 +282,13 @@ class Peers:
             self._check_identity(connection, None)
             with trio.fail_after(HANDSHAKE_TIMEOUT_S):
                 greeting = await _receive_hello(connection)
-            name = msg.check_hello(greeting, cluster_id=self.cluster_id, receiver=self._name)
+            name, incarnation = msg.check_hello(greeting, cluster_id=self.cluster_id, receiver=self._name)
             self._check_identity(connection, name)
-            await connection.send_all(frame(msg.hello(self.cluster_id, self._name, name)))
+            refusal = self._events.admit(name, incarnation)
+            if refusal is not None:
+                await connection.send_all(frame([msg.REFUSED, refusal]))
+                raise FrameError(refusal)
+            await connection.send_all(frame(self._hello(name)))
         except FrameError as error:
             log.warning("peer_refused", error=str(error))
             return
@@ -227,24 +318,20 @@ class Peers:
         wanted = [message for message in messages if message[0] != msg.PING]
         if len(wanted) < len(messages):
             connection.send_nowait(_PONG)
-        if any(message[0] in (msg.HELLO, msg.PONG) for message in wanted):
+        if any(message[0] in (msg.HELLO, msg.PONG, msg.REFUSED) for message in wanted):
             raise FrameError("a hello or a pong where none belongs")
         if wanted:
             self._events.received(name, wanted)
 
     def _check_identity(self, connection: Connection, name: str | None) -> None:
         """The certificate is a member's (and that of `name`). Raises FrameError."""
-        if name is not None and name not in self._addresses:
-            raise FrameError(f"{name!r} is not a member of this cluster")
         if self._tls is None:
             return
         peer = connection.peer
         if peer is None or PEER_ORGANIZATION not in peer.organizations:
             raise FrameError(f"a peer's certificate must carry the organization {PEER_ORGANIZATION}")
-        if peer.common_name not in self._addresses or (name is not None and peer.common_name != name):
-            raise FrameError(
-                f"the certificate of {peer.common_name!r} does not stand for {name or 'a member'}"
-            )
+        if name is not None and peer.common_name != member_name(name):
+            raise FrameError(f"the certificate of {peer.common_name!r} does not stand for {name!r}")
 
 
 async def _receive_hello(connection: Connection) -> Message:

@@ -7,6 +7,7 @@ deposes a healthy leader when it returns.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 NEVER: Final = float("-inf")
@@ -15,8 +16,8 @@ NEVER: Final = float("-inf")
 class PreVote:
     """The rounds this member asks for, and when it last heard its leader."""
 
-    def __init__(self, *, members: int, sticky_s: float, retry_s: float) -> None:
-        self._majority = members // 2 + 1
+    def __init__(self, *, majority: int, sticky_s: float, retry_s: float) -> None:
+        self.majority = majority  # of the voters
         self._sticky_s, self._retry_s = sticky_s, retry_s
         self._round = 0
         self._term = -1
@@ -39,7 +40,7 @@ class PreVote:
     def passed(self, now: float, term: int) -> bool:
         """True once, when a majority (this member among it) granted the round of `term`."""
         fresh = self._term == term and now - self._asked_at < self._sticky_s
-        if not (fresh or self._majority == 1) or len(self._granted) + 1 < self._majority:
+        if not (fresh or self.majority == 1) or len(self._granted) + 1 < self.majority:
             return False
         self._asked_at, self._granted = NEVER, set()
         return True
@@ -55,6 +56,10 @@ class PreVote:
     def retry_at(self) -> float:
         """When the next round may begin."""
         return self._asked_at + self._retry_s
+
+    def forget(self, kept: Iterable[str]) -> None:
+        """Only these may have granted something: the voters have changed."""
+        self._granted.intersection_update(kept)
 
     def granted(self, name: str, number: int) -> None:
         """`name` would vote for us; of another round it counts nothing."""

@@ -34,7 +34,9 @@ _METHODS: Final = (
 _FIELDS: Final = (
     "_SyncObj__raftState", "_SyncObj__raftCurrentTerm", "_SyncObj__raftLeader",
     "_SyncObj__raftElectionDeadline", "_SyncObj__raftCommitIndex", "_SyncObj__raftLastApplied",
-    "_SyncObj__raftMatchIndex", "_SyncObj__serializer", "_SyncObj__newAppendEntriesTime", "_poller",
+    "_SyncObj__raftMatchIndex", "_SyncObj__raftNextIndex", "_SyncObj__lastResponseTime",
+    "_SyncObj__otherNodes", "_SyncObj__readonlyNodes", "_SyncObj__raftLog", "_SyncObj__serializer",
+    "_SyncObj__newAppendEntriesTime", "_poller",
 )  # fmt: skip
 
 
@@ -165,6 +167,8 @@ class CoreHooks(Protocol):
 class Core(SyncObj):  # type: ignore[misc]
     """pysyncobj's decisions, with plain names for its state. Every call is made inside its World."""
 
+    _SyncObj__otherNodes: set[Member]
+    _SyncObj__readonlyNodes: set[Member]
     _SyncObj__newAppendEntriesTime = 0.0  # its __init__ looks at every property before it sets this
 
     def __init__(
@@ -235,6 +239,30 @@ class Core(SyncObj):  # type: ignore[misc]
     def match_index(self, name: str) -> int:
         """What `name` is known to hold, 0 before it answered this leader."""
         return int(self._SyncObj__raftMatchIndex.get(Member(name), 0))
+
+    def last_response(self, name: str) -> float:
+        """When `name` last answered this leader; its election counts as an answer."""
+        return float(self._SyncObj__lastResponseTime.get(Member(name), 0.0))
+
+    def set_members(self, voters: list[str], learners: list[str]) -> None:
+        """From now on these vote and these learn (this member may be among them). Learners are pysyncobj's
+        read-only nodes: it sends them everything, and counts them for no commit, election or quorum."""
+        voting = {Member(name) for name in voters} - {self.selfNode}
+        learning = {Member(name) for name in learners} - {self.selfNode}
+        before = self._SyncObj__otherNodes | self._SyncObj__readonlyNodes
+        for gone in before - voting - learning:
+            self._onNodeGone(gone)
+        for added in (voting | learning) - before:
+            self._SyncObj__raftNextIndex[added] = self._SyncObj__raftLog[-1][1] + 1
+            self._SyncObj__raftMatchIndex[added] = 0
+            self._SyncObj__lastResponseTime[added] = _monotonic()
+        self._SyncObj__otherNodes, self._SyncObj__readonlyNodes = voting, learning
+
+    def _onNodeGone(self, node: Member) -> None:
+        for known in (
+            self._SyncObj__raftNextIndex, self._SyncObj__raftMatchIndex, self._SyncObj__lastResponseTime,
+        ):  # fmt: skip
+            known.pop(node, None)
 
     def voters(self) -> list[str]:
         """The other members that vote."""

@@ -10,6 +10,7 @@ its readers. A leader that has not committed in its own term does not know the c
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 from raftkube.errors import NoLeader
@@ -42,11 +43,10 @@ class _Local(NamedTuple):
 class Reads:
     """The reads of one member. `step` after each tick moves them on."""
 
-    def __init__(
-        self, others: list[str], outlet: Outlet, timeout_s: float, rng: Rng, slow_s: float = 0.5
-    ) -> None:
-        self._others, self._outlet, self._timeout_s = others, outlet, timeout_s
-        self._majority = (len(others) + 1) // 2 + 1
+    def __init__(self, outlet: Outlet, timeout_s: float, rng: Rng, slow_s: float = 0.5) -> None:
+        self._outlet, self._timeout_s = outlet, timeout_s
+        self._voters: list[str] = []  # the others'
+        self._majority = 1
         self._new: list[_Local] = []  # arrived since the last round or request began
         self._asked: list[_Local] = []  # in the round or request under way
         self._remote_new: list[tuple[str, int]] = []
@@ -62,6 +62,11 @@ class Reads:
         self.rounds = self.failed = 0
         self.slow = SlowNotes("slow_read_index", slow_s)
 
+    def set_voters(self, others: Iterable[str], majority: int) -> None:
+        """These other members vote from now on; learners' answers never count."""
+        self._voters, self._majority = sorted(others), majority
+        self._acks.intersection_update(self._voters)
+
     def add(self, waiter: Waiter, now: float) -> None:
         """A read of this member; `waiter` gets None once the read may be served here."""
         self._new.append(_Local(waiter, now + self._timeout_s))
@@ -75,7 +80,8 @@ class Reads:
             elif message[1] < view.term:
                 self._outlet.send(name, [msg.TERM_AHEAD, view.term])
         elif kind == msg.READ_ROUND_OK:
-            if view.leading and message[1:] == [view.term, self._round] and self._round_term == view.term:
+            mine = view.leading and message[1:] == [view.term, self._round] and self._round_term == view.term
+            if mine and name in self._voters:
                 self._acks.add(name)
         elif kind == msg.READ_REQUEST:
             if view.leading:
@@ -145,7 +151,7 @@ class Reads:
 
     def _send_round(self, view: ReadView) -> None:
         self._sent_at = view.now
-        for name in self._others:
+        for name in self._voters:
             self._outlet.send(name, [msg.READ_ROUND, view.term, self._round])
 
     def _confirmed(self) -> None:

@@ -12,21 +12,23 @@ returned; a leader counts itself only in the step after.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
 from pysyncobj import SyncObjConf
 
 from raftkube.clock import Clock
 from raftkube.disk import Disk
-from raftkube.errors import InvariantViolation
+from raftkube.errors import InvariantViolation, MemberRetired
 from raftkube.limits import LOG_ENTRY_BYTES_MAX
 from raftkube.rng import Rng
 from raftkube.store.raft import messages as msg
+from raftkube.store.raft.changes import Changes
 from raftkube.store.raft.counters import SlowNotes
 from raftkube.store.raft.guard import Guard
 from raftkube.store.raft.journal import SegmentedJournal
 from raftkube.store.raft.machine import Machine
+from raftkube.store.raft.membership import CONFIGURATION, Configuration, ConfigurationLog
 from raftkube.store.raft.messages import Message
 from raftkube.store.raft.mutants import DelayedAppends, Mutant
 from raftkube.store.raft.outlet import Outlet
@@ -50,7 +52,7 @@ class Replica:
         self,
         *,
         name: str,
-        others: Sequence[str],
+        configuration: Configuration,
         disk: Disk,
         clock: Clock,
         rng: Rng,
@@ -59,14 +61,18 @@ class Replica:
         settings: RaftSettings,
         mutant: Mutant,
         on_role: Callable[[RoleChange], None],
+        on_members: Callable[[Configuration], None] = lambda configuration: None,
     ) -> None:
-        """Raises InvariantViolation: damaged data, naming file and offset; DiskFailed."""
+        """`configuration` held before the log's first entry; what log and snapshot say goes before it.
+
+        Raises InvariantViolation: damaged data, naming file and offset; DiskFailed.
+        """
         self.name, self._clock, self._machine, self._mutant = name, clock, machine, mutant
-        self._others, self._on_role = list(others), on_role
+        self._on_role, self._on_members = on_role, on_members
         self._world = World(rng)
         self._outlet = DelayedAppends(outlet, mutant.hold_appends_s, clock.monotonic)
         self.proposals = Proposals(settings)
-        self.reads = Reads(self._others, self._outlet, settings.read_timeout_s, rng, settings.slow_read_s)
+        self.reads = Reads(self._outlet, settings.read_timeout_s, rng, settings.slow_read_s)
         self._inbox: list[tuple[str, list[Message]]] = []
         self._heartbeat_s, self.late_heartbeats = settings.heartbeat_s, 0
         self.slow_applies = SlowNotes("slow_apply", settings.slow_apply_s)
@@ -74,22 +80,48 @@ class Replica:
         self._speculated = 0
         self.role = RoleChange("follower", Term(0), None, False)
         self.journal = SegmentedJournal(
-            disk, rng, clock, segment_bytes=settings.segment_bytes, fsync=not mutant.skip_fsync
+            disk,
+            rng,
+            clock,
+            segment_bytes=settings.segment_bytes,
+            fsync=not mutant.skip_fsync,
+            configurations=ConfigurationLog(configuration),
         )
-        self.guard = Guard(self._others, self.journal, self._outlet, settings, lambda: self._world.now)
+        self.guard = Guard(name, self.journal, self._outlet, settings, lambda: self._world.now)
         self.snapshots = Snapshots(disk, self.journal, machine, self._outlet, settings)
         restored = self.snapshots.recover()
         self._world.now, self._world.journal = clock.monotonic(), self.journal
         with self._world:
-            self.core = Core(self, name, self._others, _conf(settings), self.guard)
+            self.core = Core(self, name, [], _conf(settings), self.guard)
+            self._set_members(self.configuration)
+        self.journal.configurations.on_change = self._set_members
         self.core.jump_to(restored)
         self.guard.core = self.core
         self.guard.on_snapshot_needed = self.snapshots.needed_by
         self.snapshots.attach(self.core, self.guard)
         self.transfer = Transfer(name, self.core, self.journal, self.proposals, self._outlet)
+        silent_s = settings.election_timeout_min_s
+        self.changes = Changes(name, self.core, self.journal, self.guard.progress, silent_s)
         self.journal.sync()
 
+    def _set_members(self, configuration: Configuration) -> None:
+        """The configuration in force has changed: from here on it holds for everything, at once."""
+        self.core.set_members(list(configuration.voters), list(configuration.learners))
+        self.guard.set_members(configuration)
+        self.reads.set_voters(self.guard.voters, configuration.majority)
+        self._on_members(configuration)
+
     # Plain reads.
+
+    @property
+    def configuration(self) -> Configuration:
+        """The members, by the newest entry of the log, committed or not."""
+        return self.journal.configurations.effective
+
+    @property
+    def committed_configuration(self) -> Configuration:
+        """The members, by the newest entry that is known to be committed."""
+        return self.journal.configurations.at(self.core.commit_index)
 
     @property
     def leading(self) -> bool:
@@ -106,6 +138,8 @@ class Replica:
         """When `pump` has something to do although nothing arrives; seconds of the member's clock."""
         if self.leading:
             at = self.core.next_heartbeat
+        elif not self.guard.votes:
+            at = float("inf")
         else:
             at = self.core.election_deadline
             if at <= self._world.now:
@@ -142,7 +176,9 @@ class Replica:
         if not self.leading:
             return False
         uncommitted = self.core.commit_index < self.journal.last_index
-        return self.proposals.can_append or (not self._others and uncommitted)
+        change = self.changes.can_append and not self.transfer.active
+        may_append = self.proposals.can_append or change
+        return may_append or (not self.guard.voters and uncommitted)
 
     def _step(self) -> None:
         self._world.now = now = self._clock.monotonic()
@@ -161,7 +197,10 @@ class Replica:
         self._outlet.flush()
         self._note_role()
         self.proposals.flush()
+        self.changes.flush()
         self.proposals.expire(now)
+        if self.configuration.promote and self.leading and not self.transfer.active:
+            self.changes.step(now)
         self.transfer.step(now)
         self.reads.step(self._view())
         self.snapshots.step(now)
@@ -170,7 +209,8 @@ class Replica:
 
     def _receive(self, name: str, message: Message) -> None:
         if message[0] in _READ_MESSAGES:
-            self.reads.receive(name, message, self._view())
+            if self.guard.knows(name):
+                self.reads.receive(name, message, self._view())
         elif message[0] in _SNAPSHOT_MESSAGES:
             self.snapshots.receive(name, message, self._world.now)
         else:
@@ -197,6 +237,7 @@ class Replica:
         before, self.role = self.role, role
         if before.role == "leader" and (not self.leading or before.term != role.term):
             self.proposals.step_down(role.leader or self.transfer.target)
+            self.changes.step_down(role.leader or self.transfer.target)
         self._on_role(role)
 
     # What pysyncobj asks.
@@ -207,6 +248,9 @@ class Replica:
 
     def append_proposals(self, append: Callable[[bytes], None]) -> None:
         """This member leads: append one entry of what waits."""
+        if self.changes.can_append and not self.transfer.active:
+            append(self.changes.take())
+            return
         if not self.proposals.can_append:
             return
         command, groups = self.proposals.take()
@@ -227,8 +271,15 @@ class Replica:
                 term = self.journal.term_at(index) or 0
                 results = self._apply(index, command[1:], self.proposals.operations(index, term))
                 self.proposals.applied(index, term, results)
+        elif kind == CONFIGURATION:
+            self.changes.applied(index, self.journal.term_at(index) or 0)
+            self._check_membership(Configuration.decode(command[1:]))
         elif kind != NO_OP:
             raise InvariantViolation(f"entry {index} is of kind {kind!r}, which this version does not know")
+
+    def _check_membership(self, committed: Configuration) -> None:
+        if self.name in committed.removed:
+            raise MemberRetired(f"{self.name} was removed from the cluster, and has stopped")
 
     def _apply(self, index: int, payload: bytes, operations: list[Any] | None = None) -> list[Any]:
         started = self._clock.monotonic()

@@ -40,7 +40,7 @@ class RaftSettings:
     retain_entries: int = 5_000
     install_log_bytes_max: int = 256 * _MIB  # kept beyond that for a follower that installs a snapshot
     snapshot_chunk_bytes: int = _MIB
-    cluster_id: str = ""  # "" : derived from the members' names
+    cluster_token: str = "raftkube"  # tells clusters apart whose initial members are the same
     mutant: str | None = None
     slow_apply_s: float = 0.1  # etcd's thresholds of its warnings
     slow_fsync_s: float = 1.0
@@ -54,7 +54,8 @@ class RaftSettings:
 
 
 class RaftStatus(NamedTuple):
-    """`role` is "leader", "candidate" or "follower"; `leader` is the last one known, or None."""
+    """`role` is "leader", "candidate" or "follower"; `leader` is the last one known, or None. `members`:
+    the ids of voters and learners; `name`: this one's id."""
 
     name: str
     role: str
@@ -66,6 +67,7 @@ class RaftStatus(NamedTuple):
     log_last: LogIndex
     snapshot_index: LogIndex
     members: tuple[str, ...]
+    learners: tuple[str, ...]
     fsyncs: int
     fsync_s_total: float
     journal_bytes: int

@@ -20,14 +20,15 @@ from typing import Final
 import structlog
 import trio
 
-from raftkube.disk import Disk
-from raftkube.errors import DiskFailed, InvariantViolation
+from raftkube.disk import Disk, disk_failure
+from raftkube.errors import DiskFull, InvariantViolation
 from raftkube.store.raft import messages as msg
 from raftkube.store.raft.counters import DURATION_BUCKETS_S, Histogram
 from raftkube.store.raft.guard import Guard
 from raftkube.store.raft.installs import Installs
 from raftkube.store.raft.journal import SegmentedJournal
 from raftkube.store.raft.machine import Machine
+from raftkube.store.raft.membership import Configuration
 from raftkube.store.raft.messages import Message
 from raftkube.store.raft.outlet import Outlet
 from raftkube.store.raft.private import LEADER, NO_OP, Core
@@ -42,6 +43,7 @@ from raftkube.store.raft.snapshot_files import (
 
 log = structlog.get_logger(__name__)
 
+_RETRY_FULL_S: Final = 5.0
 _REPEAT_S: Final = 1.0  # a part that got lost with its connection is sent again
 
 
@@ -101,7 +103,7 @@ class Snapshots:
                     raise InvariantViolation(f"{names[-1]} exists; the journal, with term and vote, does not")
                 return self._restore(names[-1])
         except OSError as error:
-            raise DiskFailed(f"snapshots cannot be read: {error}") from error
+            raise disk_failure(error, "snapshots cannot be read") from error
         if self._journal.first_index > 1:
             raise InvariantViolation(
                 f"the log begins at entry {self._journal.first_index} and no snapshot holds what came before"
@@ -128,10 +130,15 @@ class Snapshots:
     def _follow_on(self, name: str, snapshot: SnapshotId) -> int:
         """`name` is durable: make the log go on from it, keeping what it holds behind it."""
         index, term = snapshot
+        reader = SnapshotReader(self._disk, name)
+        reader.close()
+        packed = reader.configuration
+        configuration = None if packed is None else Configuration.decode(packed)
         if self._journal.first_index > index:
             raise InvariantViolation(f"{name} ends before the log begins ({self._journal.first_index})")
         if self._journal.term_at(index) != term:
             self._journal.reset(index, term, NO_OP)
+        self._journal.configurations.restored(index, configuration)
         self._journal.setRaftCommitIndex(index)
         self._name, self.index = name, index
         return index
@@ -151,8 +158,12 @@ class Snapshots:
             try:
                 await self._make()
             except OSError as error:
-                failed(DiskFailed(f"snapshot: {error.strerror or error}"))
-                return
+                failure = disk_failure(error, "snapshot")
+                if not isinstance(failure, DiskFull):
+                    failed(failure)
+                    return
+                log.warning("snapshot_dropped", error=str(failure), retry_in_s=_RETRY_FULL_S)
+                await trio.sleep(_RETRY_FULL_S)  # the log holds everything; it only grows meanwhile
             except Exception as error:  # noqa: BLE001 a bug in the state machine ends the member
                 failed(error)
                 return
@@ -167,13 +178,18 @@ class Snapshots:
         started = trio.current_time()
         configuration = self._journal.configurations.at(index).encode()
         writer = SnapshotWriter(self._disk, SnapshotId(index, term), configuration)
-        for chunk in self._machine.snapshot():
-            writer.write(chunk)
-            await trio.lowlevel.checkpoint()
-        if index <= self.index:
-            writer.abandon()  # a newer one was installed meanwhile
-            return
-        self._name, self.index = writer.finish(), index
+        try:
+            for chunk in self._machine.snapshot():
+                writer.write(chunk)
+                await trio.lowlevel.checkpoint()
+            if index <= self.index:
+                writer.abandon()  # a newer one was installed meanwhile
+                return
+            self._name, self.index = writer.finish(), index
+        except OSError as error:
+            if isinstance(disk_failure(error, "snapshot"), DiskFull):
+                writer.abandon()  # its room is needed
+            raise
         self.save_s.observe(trio.current_time() - started)
         self._journal.compact(self._first_kept(index))
         self._journal.configurations.forget(index)
@@ -304,7 +320,12 @@ class Snapshots:
         try:
             wanted = self.installs.take_part(SnapshotId(index, snapshot_term), offset, data, last=last)
         except OSError as error:
-            raise DiskFailed(f"snapshot: {error.strerror or error}") from error
+            failure = disk_failure(error, "snapshot")
+            if not isinstance(failure, DiskFull):
+                raise failure from error
+            log.warning("snapshot_dropped", error=str(failure))
+            self.installs.drop_incoming()  # the leader sends it again
+            wanted = None
         if wanted is not None:
             self._answer(name, term, index, wanted, done=False)
 
@@ -328,6 +349,6 @@ class Snapshots:
                 self.core.jump_to(index)
                 log.info("snapshot_installed", index=index)
         except OSError as error:
-            raise DiskFailed(f"snapshot: {error.strerror or error}") from error
+            raise disk_failure(error, "snapshot") from error
         if self._sender is not None:
             self._answer(*self._sender, index, 0, done=True)

@@ -60,8 +60,8 @@ class Transfer:
     def begin(self, to: str | None, now: float, timeout_s: float) -> Waiter:
         """Hand over to the member `to` (an id, or a name), or to the most up-to-date one that is connected.
 
-        The waiter gets the id of whoever leads then. It fails with DeadlineExpired: nobody was asked in
-        time, or Indefinite: who was asked did not win yet. Raises, definite: InvalidRequest (no such voter),
+        The waiter gets the id of whoever leads then. It fails with DeadlineExpired or Unreachable: nobody
+        was asked, or Indefinite: who was asked did not win yet. Raises, definite: InvalidRequest (no such voter),
         Unreachable (it is not connected), Overloaded (another transfer is under way).
         """
         waiter = Waiter()
@@ -120,10 +120,11 @@ class Transfer:
             elif now >= self._deadline or core.role == LEADER:
                 self._end(Indefinite("leadership was given up and no other leader is known yet"))
             return
-        if now >= self._deadline:
+        gone = not core.is_connected(self.target or "")
+        if now >= self._deadline or (gone and not self._choices):
             self._abort()
             return
-        if now >= self._turn_ends:
+        if gone or now >= self._turn_ends:
             self._next_turn(now)
         asked_at = self._asked_at
         if (asked_at is None or now >= asked_at + _REPEAT_S) and self._handed_over():
@@ -143,6 +144,8 @@ class Transfer:
     def _abort(self) -> None:
         if self._asked:
             self._end(Indefinite(f"{self.target} did not take over in time; {self._name} leads on"))
+        elif not self._core.is_connected(self.target or ""):
+            self._end(Unreachable(f"{self.target} is not connected any more; {self._name} leads on"))
         else:
             self._end(DeadlineExpired(f"{self.target} was not up to date in time; {self._name} leads on"))
 

@@ -10,6 +10,7 @@ import structlog
 import trio
 
 from raftkube.errors import NoLeader, StoreError
+from raftkube.store.raft.membership import Change, Configuration
 
 log = structlog.get_logger(__name__)
 
@@ -22,7 +23,7 @@ Done = Callable[[Any], None]  # with a result or a StoreError
 
 @dataclass(frozen=True, slots=True)
 class ConsensusView:
-    """Where this member stands. `leader` is a member's name, None if none is known."""
+    """Where this member stands. `leader` is a member's id, None if none is known."""
 
     role: str
     leader: str | None
@@ -32,6 +33,8 @@ class ConsensusView:
     last_index: int = 0
     journal_bytes: int = 0
     errors: tuple[str, ...] = ()
+    id: str = ""
+    learners: tuple[str, ...] = ()
 
 
 class Consensus(Protocol):
@@ -48,6 +51,14 @@ class Consensus(Protocol):
 
     async def read_index(self) -> object:
         """Return once all that was committed before the call is applied here. Raises StoreError."""
+        ...
+
+    async def transfer_leadership(self, to: str | None = None) -> str:
+        """Make `to` lead (None: the best); who leads then. Raises StoreError: this member leads on."""
+        ...
+
+    async def change_members(self, change: Change) -> Configuration:
+        """Change the members; who they are then. Raises StoreError, MembershipRefused among them."""
         ...
 
     def view(self) -> ConsensusView:

@@ -8,7 +8,7 @@ import structlog
 import trio
 
 from raftkube.clock import Clock
-from raftkube.errors import StoreError
+from raftkube.errors import Stopped, StoreError
 from raftkube.net import Address, Connection, Listener
 from raftkube.net.tcp import serve
 from raftkube.rng import Rng
@@ -17,7 +17,7 @@ from raftkube.store.server.consensus import Consensus, ReadGate
 from raftkube.store.server.hub import Hub
 from raftkube.store.server.lease_clock import LeaseClock
 from raftkube.store.server.machine import StoreMachine
-from raftkube.store.server.service import Identity, Service
+from raftkube.store.server.service import Identity, Service, Suspension
 from raftkube.store.server.session import Session
 from raftkube.store.server.settings import ServerSettings
 from raftkube.wire.store import Compact, Op, op_to_wire
@@ -48,7 +48,11 @@ class StoreServer:
         self._consensus = consensus
         self._clock = clock
         self._rng = rng
-        self._leading = False
+        self._leading = self._leaving = False
+        self._sessions: set[Session] = set()
+        self._listener: Listener | None = None
+        self._drained = trio.Event()
+        self._suspension = Suspension()
         self._running: Service | None = None
         self._hub = Hub(self._settings, clock, machine.core.revision)
         self._leases = LeaseClock(
@@ -56,6 +60,12 @@ class StoreServer:
         )
         self._window = HistoryWindow(self._settings)
         machine.observe(events=self._hub.publish, lease=self._leases.observe, restored=self._state_replaced)
+
+    def set_identity(self, identity: Identity) -> None:
+        """Who this member is and who the others are, from now on."""
+        self._identity = identity
+        if self._running is not None:
+            self._running.identity = identity
 
     def set_leading(self, leading: bool) -> None:
         """This member has become leader, or is none any more."""
@@ -81,12 +91,44 @@ class StoreServer:
             service = self._running = self._service(nursery)
 
             async def handle(connection: Connection) -> None:
-                await Session(connection, service, self._settings, roles).run()
+                session = Session(connection, service, self._settings, roles)
+                self._sessions.add(session)
+                if self._leaving:
+                    session.leave()
+                try:
+                    await session.run()
+                finally:
+                    self._sessions.discard(session)
 
+            async def accept(*, task_status: trio.TaskStatus[Address]) -> None:
+                await serve(listener, handle, task_status=task_status)
+                self._drained.set()
+
+            self._listener = listener
             nursery.start_soon(self._hub.run)
             nursery.start_soon(self._leases.run)
             nursery.start_soon(self._compact_by_window)
-            task_status.started(await nursery.start(serve, listener, handle))
+            task_status.started(await nursery.start(accept))
+
+    def suspend(self, why: str, *, blank: bool) -> None:
+        """Nothing is applied here any more: watches go elsewhere; `status`, hash and serializable reads go
+        on, the latter two unless the member is `blank` and holds no state at all."""
+        self._suspension.watches = Stopped(why)
+        self._suspension.reads = Stopped(why) if blank else None
+        for session in list(self._sessions):
+            session.end_watches()
+
+    async def drain(self) -> None:
+        """Accept no more clients, tell all of them to go, and return when each has its answers and went.
+
+        Cancelled: those that have not gone are still served.
+        """
+        self._leaving = True
+        if self._listener is not None:
+            await self._listener.aclose()
+            for session in list(self._sessions):
+                session.leave()
+            await self._drained.wait()
 
     @property
     def service(self) -> Service:
@@ -104,6 +146,7 @@ class StoreServer:
             ReadGate(self._consensus, nursery),
             clock=self._clock,
             rng=self._rng,
+            suspension=self._suspension,
         )
 
     def _state_replaced(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +12,13 @@ from raftkube.clock import Clock
 from raftkube.errors import DeadlineExpired, InvalidRequest, NotLeader, Stopped, StoreError
 from raftkube.rng import Rng
 from raftkube.store.core import validate
+from raftkube.store.raft.identity import new_member_id
+from raftkube.store.raft.membership import Change
 from raftkube.store.server.consensus import Consensus, Done, ReadGate
 from raftkube.store.server.hub import Hub
 from raftkube.store.server.lease_clock import LeaseClock
 from raftkube.store.server.machine import StoreMachine
+from raftkube.types import member_name
 from raftkube.version import VERSION
 from raftkube.wire.store import (
     LeaseExpire,
@@ -38,19 +42,24 @@ class MemberInfo:
     name: str
     peer_address: str
     client_address: str = ""
+    id: str = ""
+    learner: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who this member is. `members` includes itself."""
+    """Who this member is. `members` includes itself; `started` tells of an id whether it was ever met."""
 
     name: str
     cluster_id: str
     members: tuple[MemberInfo, ...]
+    id: str = ""
+    started: Callable[[str], bool] = lambda member_id: False
 
-    def client_address(self, name: str | None) -> str:
-        """Empty if it is not known."""
-        return next((member.client_address for member in self.members if member.name == name), "")
+    def client_address(self, member: str | None) -> str:
+        """Of an id or name; empty if it is not known."""
+        found = (each for each in self.members if member in (each.id, each.name))
+        return next((each.client_address for each in found), "")
 
 
 @dataclass(slots=True)
@@ -100,12 +109,12 @@ class Service:
 
     def submit(self, op: Op, deadline: float, done: Done) -> None:
         """Carry out `op` unless `deadline` (monotonic seconds) has passed; `done` gets the result or a
-        StoreError. Raises StoreError, definite: it is invalid, or it cannot be proposed now."""
+        StoreError, or, of a read, a function that reads when it is called. Raises StoreError, definite: it is invalid, or it cannot be proposed now."""
         if isinstance(op, LeaseExpire):
             raise InvalidRequest("a lease's expiry is proposed by the store itself", field="op")
         validate(op)
         if isinstance(op, Range | LeaseTimeToLive | LeaseList):
-            self.reads.submit(lambda error: done(error if error is not None else self.read(op)))
+            self.reads.submit(lambda error: done(error if error is not None else lambda: self.read(op)))
         else:
             if deadline <= self.clock.monotonic():
                 raise DeadlineExpired("the deadline passed before the operation was proposed")
@@ -127,10 +136,16 @@ class Service:
         core = self.machine.core
         return {
             "name": self.identity.name,
+            "id": self.identity.id or self.identity.name,
+            "is_learner": view.id in view.learners,
+            "members": {
+                "voters": [each.id for each in self.identity.members if not each.learner],
+                "learners": [each.id for each in self.identity.members if each.learner],
+            },
             "cluster_id": self.identity.cluster_id,
             "version": VERSION,
             "role": view.role,
-            "leader": view.leader or "",
+            "leader": member_name(view.leader or ""),
             "leader_client_address": self.identity.client_address(view.leader),
             "term": view.term,
             "commit_index": view.commit_index,
@@ -158,19 +173,49 @@ class Service:
         leader = self.consensus.view().leader
         return [
             {
+                "id": member.id or member.name,
                 "name": member.name,
                 "peer_address": member.peer_address,
                 "client_address": member.client_address,
-                "leader": member.name == leader,
+                "leader": leader is not None and leader in (member.id, member.name),
+                "learner": member.learner,
+                "voter": not member.learner,
+                "started": self.identity.started(member.id),
             }
             for member in self.identity.members
         ]
 
-    def not_leader(self) -> NotLeader:
-        """The refusal that says where to go."""
-        leader = self.consensus.view().leader
+    async def change_members(self, change: Change) -> None:
+        """Carry out `change` once it is committed. Raises StoreError."""
+        try:
+            await self.consensus.change_members(change)
+        except NotLeader as error:
+            raise self.not_leader(error.fields.get("leader")) from None
+
+    def new_member_id(self, name: str) -> str:
+        """An id for a member to be added."""
+        return new_member_id(name, self._rng)
+
+    def member_id(self, member: str) -> str:
+        """The id of a member by its id or name; itself if there is none."""
+        found = (each.id for each in self.identity.members if member in (each.id, each.name))
+        return next(found, member)
+
+    async def move_leader(self, to: str | None) -> str:
+        """Make `to` lead (None: the most up-to-date other member); who leads then. Raises StoreError."""
+        try:
+            return await self.consensus.transfer_leadership(to)
+        except NotLeader:
+            raise self.not_leader() from None
+
+    def not_leader(self, expected: str | None = None) -> NotLeader:
+        """The refusal that says where to go: to the leader, or to whom leadership is moving."""
+        leader = self.consensus.view().leader or expected
+        if leader == self.identity.id and expected is not None:
+            leader = expected  # it has just handed over
         address = self.identity.client_address(leader)
-        return NotLeader("this member does not lead", leader=leader, address=address)
+        name = None if leader is None else member_name(leader)
+        return NotLeader("this member does not lead", leader=name, address=address)
 
     def _time_to_live(self, op: LeaseTimeToLive) -> LeaseResult:
         if self.consensus.view().role != "leader":
@@ -187,7 +232,9 @@ class Service:
     def _propose(self, operations: list[Any], done: Done) -> None:
         def finish(outcome: Any) -> None:  # called inside a step of consensus: nothing may escape
             try:
-                done(self.not_leader() if isinstance(outcome, NotLeader) else outcome)
+                if isinstance(outcome, NotLeader):
+                    outcome = self.not_leader(outcome.fields.get("leader"))
+                done(outcome)
             except Exception:  # the boundary: an answer that fails never stops a member
                 log.exception("answer_failed")
 

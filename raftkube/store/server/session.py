@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
@@ -14,13 +15,16 @@ from raftkube.errors import (
     Indefinite,
     InvalidRequest,
     PermissionDenied,
+    Stopped,
     StoreError,
 )
 from raftkube.limits import FRAME_BYTES_MAX, HANDSHAKE_TIMEOUT_S
 from raftkube.net import Connection
 from raftkube.net.outbox import Outbox
+from raftkube.store.raft.membership import Change
 from raftkube.store.server.catch_up import catch_up, check_start
 from raftkube.store.server.hub import Watcher
+from raftkube.store.server.member_requests import MEMBER_METHODS, change_of
 from raftkube.store.server.puts import PUT_BYTES_ALONE, Puts, is_put_request
 from raftkube.store.server.service import Service
 from raftkube.store.server.settings import ServerSettings
@@ -33,7 +37,11 @@ log = structlog.get_logger(__name__)
 _WATCHES_MAX: Final = 65_536  # of one connection
 _LINGER_S: Final = 1.0
 _LINGER_READS_MAX: Final = 16
-_UNREAD_ANSWERS_BYTES_MAX: Final = 16 * 1024 * 1024  # beyond it the connection is not read
+# Beyond it the connection is not read, and what is in flight already is answered later.
+_UNREAD_ANSWERS_BYTES_MAX: Final = 16 * 1024 * 1024
+# With TLS these methods are for operators and members, not for every client.
+ADMIN_METHODS: Final = frozenset((rpc.MOVE_LEADER, *MEMBER_METHODS))
+_ADMIN_ROLES: Final = ("raftkube:store-admin", "raftkube:store-peer")
 
 
 class Session:
@@ -51,12 +59,13 @@ class Session:
         self._settings = settings
         self._roles = roles
         self._outbox = Outbox(connection)
-        self._outbox.on_room(lambda: service.hub.resume(self._outbox))
+        self._outbox.on_room(self._has_room)
         self._activity = service.machine.activity
         self._watchers: dict[int, Watcher] = {}
         self._catch_ups: dict[int, trio.CancelScope] = {}
-        self._greeted = False
+        self._greeted = self._leaving = False
         self._in_flight = 0
+        self._owed: deque[Callable[[], None]] = deque()  # answers to be made once there is room
         self._room = trio.Event()
         self._nursery: trio.Nursery
         self._methods: dict[str, Callable[[rpc.Request], None]] = {
@@ -68,6 +77,8 @@ class Session:
             rpc.STATUS: lambda request: self._answer(request.id, self._service.status()),
             rpc.HASH: lambda request: self._answer(request.id, self._service.state_hash()),
             rpc.MEMBER_LIST: lambda request: self._answer(request.id, self._service.member_list()),
+            **dict.fromkeys(MEMBER_METHODS, self._change_members),
+            rpc.MOVE_LEADER: lambda request: self._nursery.start_soon(self._move_leader, request),
             rpc.PING: lambda request: self._answer(request.id, []),
         }
 
@@ -80,8 +91,18 @@ class Session:
                 await self._read_until_broken()
                 self._nursery.cancel_scope.cancel()
         finally:
-            self._end_watches()
+            self.end_watches()
             self._activity.closed(self._outbox)
+
+    def leave(self) -> None:
+        """The member stops: watches end, what is in flight is answered, everything else is refused, and the
+        client is told to go once it has its answers; `run` ends when it has gone."""
+        self._leaving = True
+        self.end_watches()
+        if self._greeted:
+            self._outbox.send(rpc.goodbye())
+        else:
+            self._connection.abort()  # nothing was asked of it
 
     async def _read_until_broken(self) -> None:
         try:
@@ -135,6 +156,8 @@ class Session:
         identity = self._service.identity
         self._greeted = True
         self._outbox.send(rpc.member_hello(identity.name, identity.cluster_id))
+        if self._leaving:
+            self._outbox.send(rpc.goodbye())
 
     def _take(self, bodies: Iterable[bytes]) -> None:
         """Carry out requests that arrived together; puts that follow each other are proposed together."""
@@ -171,6 +194,8 @@ class Session:
             if not puts.ids:
                 return
         try:
+            if self._leaving:
+                raise Stopped("this member is stopping; nothing was done")
             self._service.submit_puts(puts.wires, lambda outcome: self._finish_puts(puts.ids, outcome))
         except StoreError as error:
             self._finish_puts(puts.ids, error)
@@ -189,21 +214,67 @@ class Session:
         try:
             if method is None:
                 raise InvalidRequest(f"there is no method {request.method!r}", field="method")
+            if self._leaving:
+                raise Stopped("this member is stopping; nothing was done")
+            if request.method in ADMIN_METHODS:
+                self._check_admin(request.method)
             self._activity.requests[request.method] += 1
             method(request)
         except StoreError as error:
             self._fail(request.id, error)
 
+    def _check_admin(self, method: str) -> None:
+        peer = self._connection.peer
+        if self._roles and (peer is None or not set(peer.organizations).intersection(_ADMIN_ROLES)):
+            raise PermissionDenied(f"{method} takes a certificate with O={' or '.join(_ADMIN_ROLES)}")
+
     def _op(self, request: rpc.Request) -> None:
         op = op_from_wire(_only_argument(request))
         request_id = request.id
-        self._service.submit(op, self._deadline(request), lambda outcome: self._finish(request_id, outcome))
+
+        def done(outcome: Any) -> None:
+            self._when_room(lambda: self._finish(request_id, outcome() if callable(outcome) else outcome))
+
+        self._service.submit(op, self._deadline(request), done)
+
+    def _when_room(self, answer: Callable[[], None]) -> None:
+        """Make an answer only while the client reads: a result that waits is shared with the state, or not
+        even read yet, but its frames would be memory of this connection alone."""
+        if self._owed or self._outbox.posted_bytes > _UNREAD_ANSWERS_BYTES_MAX:
+            self._owed.append(answer)
+        else:
+            answer()
+
+    def _has_room(self) -> None:
+        self._service.hub.resume(self._outbox)
+        while self._owed and self._outbox.posted_bytes <= _UNREAD_ANSWERS_BYTES_MAX:
+            self._owed.popleft()()
 
     def _range_serializable(self, request: rpc.Request) -> None:
         op = op_from_wire(_only_argument(request))
         if not isinstance(op, Range):
             raise InvalidRequest("only a Range can be read without linearizability", field="op")
-        self._finish(request.id, self._service.read(op))
+        self._service.suspension.check_reads()
+        self._when_room(lambda: self._finish(request.id, self._service.read(op)))
+
+    def _change_members(self, request: rpc.Request) -> None:
+        self._nursery.start_soon(self._run_change, request, change_of(request, self._service))
+
+    async def _run_change(self, request: rpc.Request, change: Change) -> None:
+        try:
+            await self._service.change_members(change)
+            self._answer(request.id, [change.id])
+        except StoreError as error:
+            self._fail(request.id, error)
+
+    async def _move_leader(self, request: rpc.Request) -> None:
+        try:
+            to = _only_argument(request)
+            if to is not None and type(to) is not str:
+                raise InvalidRequest("move_leader takes a member's name, or nothing", field="to")
+            self._answer(request.id, [await self._service.move_leader(to)])
+        except StoreError as error:
+            self._fail(request.id, error)
 
     def _deadline(self, request: rpc.Request) -> float:
         if not request.deadline_ms:
@@ -244,6 +315,7 @@ class Session:
     # Watches.
 
     def _watch_create(self, request: rpc.Request) -> None:
+        self._service.suspension.check_watches()
         asked = rpc.parse_watch_request(request.arguments)
         if asked.watch_id in self._watchers:
             raise InvalidRequest(f"watch_id {asked.watch_id} is in use on this connection", field="watch_id")
@@ -323,7 +395,8 @@ class Session:
         if scope is not None:
             scope.cancel()
 
-    def _end_watches(self) -> None:
+    def end_watches(self) -> None:
+        """End all its watches, each with a last word on where to resume if the socket takes it."""
         if not self._outbox.broken:
             self._service.hub.end_all(self._outbox, reason="stopping")
         for watch_id in list(self._watchers):

@@ -1,0 +1,111 @@
+"""How a member with a blank data directory finds its place in a cluster that exists: it asks the others'
+client ports for the member list until a learner of its name stands there that was never started."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Final
+
+import structlog
+import trio
+
+from raftkube.errors import ConfigError, RaftkubeError, from_wire
+from raftkube.net import Address, Connection, Network, TlsFiles
+from raftkube.rng import Rng
+from raftkube.store.raft.identity import Identity, bootstrap
+from raftkube.store.raft.membership import Configuration, MemberAddresses
+from raftkube.wire import rpc
+from raftkube.wire.frames import FrameError, FrameReader, unpack
+
+log = structlog.get_logger(__name__)
+
+_ANSWER_S: Final = 3.0
+_RETRY_S: Final = 1.0
+_TRIES_MAX: Final = 120
+
+
+async def find_place(
+    name: str, token: str, others: Mapping[str, Address], *, network: Network, tls: TlsFiles | None, rng: Rng
+) -> Identity:
+    """The identity that `name` takes on. Raises ConfigError: nobody added it in time."""
+    if not others:
+        raise ConfigError(
+            "--initial-cluster-state existing needs --initial-client-urls with the client addresses of other"
+            " members, for this data directory is empty"
+        )
+    why = "no member answered"
+    for _ in range(_TRIES_MAX):
+        for other, address in sorted(others.items()):
+            found = await _ask(other, address, network, tls)
+            if isinstance(found, str):
+                why = found
+                continue
+            cluster_id, members = found
+            refusal = _unfit(name, members)
+            if refusal is None:
+                log.info("store_joins", member=name, asked=other)
+                return bootstrap(name, token, cluster_id, _configuration(members), rng)
+            why = refusal
+        log.warning("store_waits_for_its_place", member=name, reason=why)
+        await trio.sleep(_RETRY_S)
+    raise ConfigError(f"member {name!r} found no place in the cluster: {why}")
+
+
+def _unfit(name: str, members: list[dict[str, Any]]) -> str | None:
+    """Why `name` may not begin as one of `members` with an empty disk; None if it may."""
+    mine = next((member for member in members if member["name"] == name), None)
+    if mine is None:
+        return f"there is no member {name!r}; add it: raftkube kv member add {name} --peer-address ..."
+    if not mine["learner"] or mine["started"]:
+        return (
+            f"{mine['id']} is at work with another data directory, and this one is empty; it must rejoin "
+            f"under a new id: raftkube kv member replace {name}"
+        )
+    return None
+
+
+def _configuration(members: list[dict[str, Any]]) -> Configuration:
+    def of(learners: bool) -> dict[str, MemberAddresses]:
+        return {
+            str(member["id"]): MemberAddresses(str(member["peer_address"]), str(member["client_address"]))
+            for member in members
+            if member["learner"] == learners
+        }
+
+    return Configuration(of(False), of(True))
+
+
+async def _ask(
+    name: str, address: Address, network: Network, tls: TlsFiles | None
+) -> tuple[str, list[dict[str, Any]]] | str:
+    """The cluster's id and members, or why there was no answer."""
+    tls = None if tls is None else dataclasses.replace(tls, server_name=name)
+    with trio.move_on_after(_ANSWER_S):
+        try:
+            connection = await network.connect(address, tls)
+            try:
+                return await _member_list(connection)
+            finally:
+                connection.abort()
+        except (OSError, RaftkubeError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            return f"{name} ({address}): {str(error) or type(error).__name__}"
+    return f"{name} ({address}) did not answer"
+
+
+async def _member_list(connection: Connection) -> tuple[str, list[dict[str, Any]]]:
+    reader = FrameReader()
+    await connection.send_all(
+        rpc.client_hello("store-peer") + rpc.request(1, rpc.MEMBER_LIST, [], deadline_ms=0)
+    )
+    cluster_id: str | None = None
+    while data := await connection.receive_some():
+        for body in reader.feed(data):
+            message = unpack(body)
+            if isinstance(message, list) and message[:1] == [rpc.ERROR]:
+                raise from_wire(message[2])
+            if cluster_id is None:
+                cluster_id = rpc.parse_member_hello(message).cluster_id
+            else:
+                return cluster_id, list(message[2])
+    raise FrameError("the connection was closed before the answer")
