@@ -17,3 +17,11 @@ LOG_ENTRY_OPERATIONS_MAX: Final = 1_000
 
 HANDSHAKE_TIMEOUT_S: Final = 10.0
 LEASE_TTL_MAX_S: Final = 9_000_000_000  # etcd v3's
+
+# Sessions of numbered writes: part of what all members agree on.
+SESSIONS_MAX: Final = 2_048
+SESSION_WINDOW: Final = 1_024  # sequences above the acknowledged ones
+SESSION_RESULTS_BYTES_MAX: Final = 256 * 1024  # held for one session; beyond it the oldest are forgotten
+
+# What a version of a key counts besides its bytes: about what it takes in memory.
+VERSION_OVERHEAD_BYTES: Final = 256

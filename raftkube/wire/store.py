@@ -49,10 +49,14 @@ class Compare(NamedTuple):
 
 
 class Put(NamedTuple):
+    """`ignore_value`, `ignore_lease` keep what the key, which must exist, has; the field is then empty."""
+
     key: bytes
     value: bytes
     lease: int = 0
     prev_kv: bool = False
+    ignore_value: bool = False
+    ignore_lease: bool = False
 
 
 class DeleteRange(NamedTuple):
@@ -62,7 +66,13 @@ class DeleteRange(NamedTuple):
 
 
 class Range(NamedTuple):
-    """A read. revision 0: the newest; limit 0: no limit. Keys come in order."""
+    """A read. revision 0: the newest; limit 0: no limit.
+
+    Keys come in their own order unless `sort_order` (ascend|descend; "" is ascend) or `sort_target`
+    (version|create|mod|value; "" is the key) say otherwise; equals stay in the order of their keys. The
+    bounds on revisions, each inclusive and 0 for none, filter before the limit cuts. `count` in the
+    result is that of the range without either (etcd v3).
+    """
 
     key: bytes
     range_end: bytes = b""
@@ -70,6 +80,12 @@ class Range(NamedTuple):
     limit: int = 0
     keys_only: bool = False
     count_only: bool = False
+    sort_order: str = ""
+    sort_target: str = ""
+    min_mod_revision: int = 0
+    max_mod_revision: int = 0
+    min_create_revision: int = 0
+    max_create_revision: int = 0
 
 
 class Txn(NamedTuple):
@@ -120,9 +136,52 @@ class LeaseList(NamedTuple):
     pass
 
 
+class SessionOpen(NamedTuple):
+    """Begin a session, in which a client numbers its writes. session 0 asks the leader to choose an id
+    before it proposes."""
+
+    session: int = 0
+
+
+class SessionClose(NamedTuple):
+    """Forget a session: by its client, or by the leader when there are too many.
+
+    `highest` of 0 or more: only if no write with a higher sequence was applied in it meanwhile.
+    """
+
+    session: int
+    highest: int = -1
+
+
+class Once(NamedTuple):
+    """A write that is applied once, however often it is sent: `op` as number `sequence` of its session.
+
+    The client has the results of all sequences below `acknowledged_below`, or wants them no more: the
+    store forgets those results. The answer is that of `op`, the first time and each other time.
+    """
+
+    session: int
+    sequence: int
+    acknowledged_below: int
+    op: Any  # Put, DeleteRange, Txn, Compact, LeaseGrant, LeaseRevoke or LeaseKeepAlive
+
+
+class Alarm(NamedTuple):
+    """Raise an alarm, which the store itself does, or disarm it. Alarms: NOSPACE. `member` is who raised
+    it; to disarm, "" stands for whoever did."""
+
+    active: bool
+    alarm: str
+    member: str = ""
+
+
+class AlarmList(NamedTuple):
+    pass
+
+
 Op = (
     Put | DeleteRange | Range | Txn | Compact | LeaseGrant | LeaseRevoke | LeaseKeepAlive | LeaseExpire
-    | LeaseTimeToLive | LeaseList
+    | LeaseTimeToLive | LeaseList | SessionOpen | SessionClose | Once | Alarm | AlarmList
 )  # fmt: skip
 
 
@@ -173,30 +232,57 @@ class LeaseListResult(NamedTuple):
     leases: tuple[int, ...] = ()
 
 
+class SessionResult(NamedTuple):
+    """Of open and close. `open` says whether the session exists now."""
+
+    revision: int
+    session: int
+    open: bool = True
+
+
+class AlarmResult(NamedTuple):
+    """(member, alarm) of those that were raised, disarmed or, by a list, are on."""
+
+    revision: int
+    alarms: tuple[tuple[str, str], ...] = ()
+
+
 Result = (
     PutResult | DeleteRangeResult | RangeResult | TxnResult | CompactResult | LeaseResult | LeaseListResult
-)
+    | SessionResult | AlarmResult
+)  # fmt: skip
 
 PUT: Final = 1  # a Put's number
 
 # The numbers on the wire and in the log: never reused.
 _OPS: Final[dict[int, type[Any]]] = {
     PUT: Put, 2: DeleteRange, 3: Range, 4: Txn, 5: Compact, 6: LeaseGrant, 7: LeaseRevoke,
-    8: LeaseKeepAlive, 9: LeaseExpire, 10: LeaseTimeToLive, 11: LeaseList,
+    8: LeaseKeepAlive, 9: LeaseExpire, 10: LeaseTimeToLive, 11: LeaseList, 12: SessionOpen,
+    13: SessionClose, 14: Once, 15: Alarm, 16: AlarmList,
 }  # fmt: skip
 _RESULTS: Final[dict[int, type[Any]]] = {
     1: PutResult, 2: DeleteRangeResult, 3: RangeResult, 4: TxnResult, 5: CompactResult, 6: LeaseResult,
-    7: LeaseListResult,
+    7: LeaseListResult, 8: SessionResult, 9: AlarmResult,
 }  # fmt: skip
 _OP_NUMBERS: Final = {cls: number for number, cls in _OPS.items()}
 _RESULT_NUMBERS: Final = {cls: number for number, cls in _RESULTS.items()}
 
-_NOT_IN_TXN: Final = frozenset((4, 5, 7, 9, 10, 11))
+_NOT_IN_TXN: Final = frozenset((4, 5, 7, 9, 10, 11, 12, 13, 14, 15, 16))
+_ONCE: Final = frozenset((1, 2, 4, 5, 6, 7, 8))
+# Fields that came later are left out where they say nothing: short, and older members read it.
+_LATER_FIELDS: Final[dict[type[Any], tuple[int, tuple[Any, ...]]]] = {
+    Put: (4, (False, False)),
+    Range: (6, ("", "", 0, 0, 0, 0)),
+}
 _COMPARE_TARGETS: Final = frozenset(("version", "create", "mod", "value", "lease"))
 _COMPARE_RESULTS: Final = frozenset(("=", "!=", "<", ">"))
 _FIELD_TYPES: Final[dict[str, type]] = {
     "key": bytes, "value": bytes, "range_end": bytes, "lease": int, "prev_kv": bool, "revision": int,
     "limit": int, "keys_only": bool, "count_only": bool, "ttl_s": int, "renewal": int, "keys": bool,
+    "ignore_value": bool, "ignore_lease": bool, "sort_order": str, "sort_target": str,
+    "min_mod_revision": int, "max_mod_revision": int, "min_create_revision": int,
+    "max_create_revision": int, "session": int, "highest": int, "sequence": int,
+    "acknowledged_below": int, "active": bool, "alarm": str, "member": str,
 }  # fmt: skip
 
 
@@ -209,7 +295,14 @@ def prefix_end(prefix: bytes) -> bytes:
 
 
 def op_to_wire(op: Op) -> list[Any]:
-    """Shape: [number, *fields]; a transaction's compares and branches are nested arrays."""
+    """Shape: [number, *fields]; a transaction's compares and branches are nested arrays, as is the
+    operation of a Once."""
+    cls = type(op)
+    if cls is Put or cls is Range:
+        kept, later = _LATER_FIELDS[cls]
+        return [_OP_NUMBERS[cls], *(op[:kept] if op[kept:] == later else op)]
+    if type(op) is Once:
+        return [14, op.session, op.sequence, op.acknowledged_below, op_to_wire(op.op)]
     if type(op) is Txn:
         return [
             4,
@@ -217,7 +310,7 @@ def op_to_wire(op: Op) -> list[Any]:
             [op_to_wire(item) for item in op.success],
             [op_to_wire(item) for item in op.failure],
         ]
-    return [_OP_NUMBERS[type(op)], *op]
+    return [_OP_NUMBERS[cls], *op]
 
 
 def op_from_wire(wire: Any) -> Op:
@@ -228,6 +321,8 @@ def op_from_wire(wire: Any) -> Op:
     fields = wire[1:]
     if cls is Txn:
         return _txn_from_wire(fields)
+    if cls is Once:
+        return _once_from_wire(fields)
     required = len(cls._fields) - len(cls._field_defaults)
     if not required <= len(fields) <= len(cls._fields):
         raise InvalidRequest(f"{cls.__name__} takes {', '.join(cls._fields)}", field="op")
@@ -245,6 +340,19 @@ def _txn_from_wire(fields: list[Any]) -> Txn:
         raise InvalidRequest("Txn takes compares, success, failure, each an array", field="txn")
     branches = [tuple(_txn_op_from_wire(item) for item in part) for part in fields[1:]]
     return Txn(tuple(_compare_from_wire(item) for item in fields[0]), branches[0], branches[1])
+
+
+def _once_from_wire(fields: list[Any]) -> Once:
+    if len(fields) != 4:
+        raise InvalidRequest("Once takes session, sequence, acknowledged_below, op", field="op")
+    for name, value in zip(Once._fields, fields[:3], strict=False):
+        if type(value) is not int or not 0 <= value < 2**63:
+            raise InvalidRequest(f"Once.{name} must be an integer of 63 bits", field=name)
+    inner = fields[3]
+    # Refused before it is looked into: a deep nest must not exhaust the stack.
+    if not (isinstance(inner, list) and inner and type(inner[0]) is int and inner[0] in _ONCE):
+        raise InvalidRequest("Once takes a write, which is not itself a Once", field="op")
+    return Once(fields[0], fields[1], fields[2], op_from_wire(inner))
 
 
 def _txn_op_from_wire(wire: Any) -> Op:
@@ -293,6 +401,8 @@ def result_from_wire(wire: list[Any]) -> Result:
         fields[5] = tuple(fields[5])
     elif cls is LeaseListResult:
         fields[1] = tuple(fields[1])
+    elif cls is AlarmResult:
+        fields[1] = tuple([(member, alarm) for member, alarm in fields[1]])
     return cls(*fields)  # type: ignore[no-any-return]
 
 

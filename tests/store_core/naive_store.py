@@ -10,18 +10,26 @@ import copy
 import operator
 from typing import Any
 
+from raftkube.limits import SESSION_WINDOW, VERSION_OVERHEAD_BYTES
 from raftkube.wire import store as w
 
 COMPARE = {"=": operator.eq, "!=": operator.ne, "<": operator.lt, ">": operator.gt}
 FIELD = {"version": 4, "create": 2, "mod": 3, "value": 1, "lease": 5}
 
 
-class Refused(Exception):
-    """(name of the error's class, its fields)"""
+def takes_space(op: w.Op) -> bool:
+    if isinstance(op, w.Txn):
+        return any(takes_space(item) for item in op.success + op.failure)
+    return isinstance(op, w.Put | w.LeaseGrant)
 
-    def __init__(self, name: str, **fields: Any) -> None:
+
+class Refused(Exception):
+    """(name of the error's class, its fields); `about` is what else its sentence tells."""
+
+    def __init__(self, name: str, about: Any = None, **fields: Any) -> None:
         super().__init__(name, fields)
         self.answer = (name, fields)
+        self.about = about
 
 
 def in_range(key: bytes, start: bytes, end: bytes) -> bool:
@@ -36,6 +44,11 @@ class NaiveStore:
         self.compacted = 0
         self.writes: list[tuple[int, bytes, bytes | None, int]] = []  # revision, key, value, lease
         self.leases: dict[int, tuple[int, int]] = {}  # id -> (ttl_s, renewal)
+        # id -> (acknowledged below, highest sequence, {sequence: (answer, about)}), the least recently used
+        # first; nothing is forgotten for its size
+        self.sessions: dict[int, tuple[int, int, dict[int, Any]]] = {}
+        self.about: Any = None  # of the last error
+        self.alarms: set[tuple[str, str]] = set()
 
     # What can be seen.
 
@@ -86,24 +99,63 @@ class NaiveStore:
             self.revision,
             self.compacted,
             tuple(sorted(self.leases.items())),
+            repr(list(self.sessions.items())),
+            tuple(sorted(self.alarms)),
             tuple(self.at(self.compacted).values()),
             self.events_at(self.compacted),
             tuple(write for write in self.writes if write[0] > self.compacted),
         )
 
+    def size(self) -> int:
+        """Of all versions that a read at or above the compact revision can return, tombstones too."""
+        begin = self.at(self.compacted).values()
+        early = sum(len(kv.key) + len(kv.value) + VERSION_OVERHEAD_BYTES for kv in begin)
+        late = [write for write in self.writes if write[0] > self.compacted]
+        return early + sum(len(key) + len(value or b"") + VERSION_OVERHEAD_BYTES for _, key, value, _ in late)
+
     # What operations do.
 
     def apply(self, op: w.Op) -> Any:
         """The result, or (error class, fields) with nothing changed."""
+        if isinstance(op, w.Once):
+            try:
+                self.refuse_what_never_succeeds(op.op)
+            except Refused as refused:
+                return refused.answer
+            return self.once(op)
         before = copy.deepcopy(self.__dict__)
         try:
+            self.about = None
+            self.refuse_what_never_succeeds(op)
+            if self.alarms and takes_space(op):
+                raise Refused("NoSpace")
             result = self.do(op)
         except Refused as refused:
             self.__dict__ = before
+            self.about = refused.about
             return refused.answer
         if self.changed():
             self.revision += 1
         return result
+
+    def once(self, op: w.Once) -> Any:
+        """The answer that the sequence got the first time."""
+        fields = {"session": op.session, "sequence": op.sequence}
+        if op.session not in self.sessions:
+            return "SessionUnknown", fields
+        below, highest, answers = self.sessions.pop(op.session)
+        below = max(below, op.acknowledged_below)
+        answers = {sequence: answer for sequence, answer in answers.items() if sequence >= below}
+        self.sessions[op.session] = (below, highest, answers)
+        if op.sequence < below:
+            return "SessionUnknown", fields
+        if op.sequence not in answers:
+            if op.sequence >= below + SESSION_WINDOW:
+                return "InvalidRequest", {"field": "sequence"}
+            answer = self.apply(op.op)
+            answers = answers | {op.sequence: (answer, self.about)}
+            self.sessions[op.session] = (below, max(highest, op.sequence), answers)
+        return answers[op.sequence][0]
 
     def changed(self) -> bool:
         return any(written > self.revision for written, *_ in self.writes)
@@ -121,7 +173,10 @@ class NaiveStore:
         if op.lease and op.lease not in self.leases:
             raise Refused("LeaseNotFound", lease=op.lease)
         prev = self.newest().get(op.key)
-        self.write(op.key, op.value, op.lease)
+        if (op.ignore_value or op.ignore_lease) and prev is None:
+            raise Refused("KeyNotFound", key=op.key)
+        value = prev.value if prev and op.ignore_value else op.value
+        self.write(op.key, value, prev.lease if prev and op.ignore_lease else op.lease)
         return w.PutResult(self.now(), prev if op.prev_kv else None)
 
     def DeleteRange(self, op: w.DeleteRange) -> w.DeleteRangeResult:
@@ -132,26 +187,42 @@ class NaiveStore:
 
     def Range(self, op: w.Range) -> w.RangeResult:
         if op.revision > self.revision:
-            raise Refused("FutureRevision", revision=self.revision)
+            raise Refused("FutureRevision", op.revision, revision=self.revision)
         if op.revision and op.revision < self.compacted:
-            raise Refused("Compacted", compact_revision=self.compacted)
+            raise Refused("Compacted", op.revision, compact_revision=self.compacted)
         state = self.at(op.revision) if op.revision else self.newest()
         kvs = [kv for kv in state.values() if in_range(kv.key, op.key, op.range_end)]
         count = len(kvs)
         if op.count_only:
             return w.RangeResult(self.now(), (), count, False)
+        field = {"": 0, "key": 0, "value": 1, "create": 2, "mod": 3, "version": 4}[op.sort_target]
+        kvs.sort(key=lambda kv: kv[field], reverse=op.sort_order == "descend")
+        for lowest, highest, which in (
+            (op.min_create_revision, op.max_create_revision, 2),
+            (op.min_mod_revision, op.max_mod_revision, 3),
+        ):
+            kvs = [kv for kv in kvs if lowest <= kv[which] <= (highest or kv[which])]
+        more = 0 < op.limit < len(kvs)
         if op.limit:
             kvs = kvs[: op.limit]
         if op.keys_only:
             kvs = [kv._replace(value=b"") for kv in kvs]
-        return w.RangeResult(self.now(), tuple(kvs), count, len(kvs) < count)
+        return w.RangeResult(self.now(), tuple(kvs), count, more)
 
     def Txn(self, op: w.Txn) -> w.TxnResult:
-        for branch in (op.success, op.failure):
-            self.refuse_duplicates(branch)
         succeeded = all(self.holds(compare) for compare in op.compares)
         responses = [self.do(item) for item in (op.success if succeeded else op.failure)]
         return w.TxnResult(self.now(), succeeded, tuple(responses))
+
+    def refuse_what_never_succeeds(self, op: w.Op) -> None:
+        if isinstance(op, w.Put) and op.ignore_value and op.value:
+            raise Refused("InvalidRequest", "kept", field="value")
+        if isinstance(op, w.Put) and op.ignore_lease and op.lease:
+            raise Refused("InvalidRequest", "kept", field="lease")
+        for branch in (op.success, op.failure) if isinstance(op, w.Txn) else ():
+            for item in branch:
+                self.refuse_what_never_succeeds(item)
+            self.refuse_duplicates(branch)
 
     def refuse_duplicates(self, branch: tuple[w.Op, ...]) -> None:
         deletes = [op for op in branch if isinstance(op, w.DeleteRange)]
@@ -169,9 +240,9 @@ class NaiveStore:
 
     def Compact(self, op: w.Compact) -> w.CompactResult:
         if op.revision <= self.compacted:
-            raise Refused("Compacted", compact_revision=self.compacted)
+            raise Refused("Compacted", op.revision, compact_revision=self.compacted)
         if op.revision > self.revision:
-            raise Refused("FutureRevision", revision=self.revision)
+            raise Refused("FutureRevision", op.revision, revision=self.revision)
         self.compacted = op.revision
         return w.CompactResult(self.revision)
 
@@ -218,3 +289,27 @@ class NaiveStore:
 
     def LeaseList(self, op: w.LeaseList) -> w.LeaseListResult:
         return w.LeaseListResult(self.revision, tuple(sorted(self.leases)))
+
+    def SessionOpen(self, op: w.SessionOpen) -> w.SessionResult:
+        if op.session == 0 or op.session in self.sessions:
+            raise Refused("InvalidRequest", field="session")
+        self.sessions[op.session] = (1, 0, {})
+        return w.SessionResult(self.revision, op.session)
+
+    def SessionClose(self, op: w.SessionClose) -> w.SessionResult:
+        _, used, _ = self.sessions.get(op.session, (1, 0, {}))
+        if op.highest >= 0 and used > op.highest:
+            return w.SessionResult(self.revision, op.session, True)
+        self.sessions.pop(op.session, None)
+        return w.SessionResult(self.revision, op.session, False)
+
+    def Alarm(self, op: w.Alarm) -> w.AlarmResult:
+        before = set(self.alarms)
+        if op.active:
+            self.alarms.add((op.member, op.alarm))
+        else:
+            self.alarms = {each for each in before if op.member not in ("", each[0])}
+        return w.AlarmResult(self.revision, tuple(sorted(before ^ self.alarms)))
+
+    def AlarmList(self, op: w.AlarmList) -> w.AlarmResult:
+        return w.AlarmResult(self.revision, tuple(sorted(self.alarms)))

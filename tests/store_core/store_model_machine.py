@@ -19,12 +19,30 @@ keys = st.sampled_from(KEYS)
 range_ends = st.sampled_from([b"", b"", b"\x00", b"\x00", b"\x00", w.prefix_end(b"b"), b"b", b"c", b"\xff"])
 values = st.sampled_from([b"", b"x", b"y"])
 lease_ids = st.integers(1, 3)
-puts = st.builds(w.Put, keys, values, st.sampled_from([0, 0, 1, 2, 3]), st.booleans())
+kept = st.builds(
+    w.Put, keys, st.sampled_from([b"", b"", b"x"]), st.sampled_from([0, 0, 1]), st.booleans(),
+    st.booleans(), st.booleans(),
+)  # fmt: skip
+# Functions, not the classes: Hypothesis would draw the fields that are left out, too.
+plain_puts = st.builds(
+    lambda *fields: w.Put(*fields), keys, values, st.sampled_from([0, 0, 1, 2, 3]), st.booleans()
+)
+puts = plain_puts | plain_puts | plain_puts | kept
 deletes = st.builds(w.DeleteRange, keys, st.just(b"") | st.just(b"") | range_ends, st.booleans())
 # A revision is drawn as a distance from the newest, and made absolute by `absolute`.
 distances = st.sampled_from([0, 0, 0, 0, -1, 1, 2, 3, 4, 6, 9, 14])
 rarely = st.sampled_from([False, False, False, True])
-ranges = st.builds(w.Range, keys, range_ends, distances, st.integers(0, 3), rarely, rarely)
+bounds = st.sampled_from([0, 0, 0, 2, 3, 5, 9])
+plain_ranges = st.builds(
+    lambda *fields: w.Range(*fields), keys, range_ends, distances, st.integers(0, 3), rarely, rarely
+)
+arranged_ranges = st.builds(
+    w.Range, keys, range_ends, st.sampled_from([0, 0, 0, 1, 3]), st.integers(0, 3), rarely, rarely,
+    st.sampled_from(["", "ascend", "descend"]),
+    st.sampled_from(["", "key", "version", "create", "mod", "value"]),
+    bounds, bounds, bounds, bounds,
+)  # fmt: skip
+ranges = plain_ranges | arranged_ranges
 grants = st.builds(w.LeaseGrant, st.integers(0, 3), st.integers(1, 9))
 keep_alives = st.builds(w.LeaseKeepAlive, lease_ids)
 number_compares = st.builds(
@@ -46,7 +64,19 @@ lease_ops = (
     | st.builds(w.LeaseRevoke, lease_ids)
     | st.builds(w.LeaseExpire, lease_ids, st.integers(0, 2))
 )
-reads = ranges | st.builds(w.LeaseTimeToLive, lease_ids, st.booleans()) | st.just(w.LeaseList())
+session_ids = st.integers(1, 2)
+session_ops = st.builds(w.SessionOpen, st.integers(0, 2)) | st.builds(
+    w.SessionClose, session_ids, st.integers(-1, 6)
+)
+numbered = puts | puts | deletes | txns | lease_ops | st.builds(w.Compact, st.integers(1, 30))
+members = st.sampled_from(["", "store-1", "store-2"])
+alarms = st.builds(w.Alarm, st.booleans(), st.just("NOSPACE"), members)
+reads = (
+    ranges
+    | st.just(w.AlarmList())
+    | st.builds(w.LeaseTimeToLive, lease_ids, st.booleans())
+    | st.just(w.LeaseList())
+)
 
 
 def absolute(op: Any, revision: int) -> Any:
@@ -54,6 +84,8 @@ def absolute(op: Any, revision: int) -> Any:
     match op:
         case w.Range():
             return op._replace(revision=op.revision and max(1, revision + 1 - op.revision))
+        case w.Once():
+            return op._replace(op=absolute(op.op, revision))
         case w.Txn():
             return op._replace(
                 success=tuple(absolute(item, revision) for item in op.success),
@@ -114,6 +146,54 @@ class StoreModelMachine(RuleBasedStateMachine):
     @rule(op=lease_ops)
     def lease(self, op: w.Op) -> None:
         self.apply(op)
+
+    @rule(op=session_ops)
+    def open_or_close_a_session(self, op: w.Op) -> None:
+        self.apply(op)
+
+    @rule(
+        op=numbered,
+        session=session_ids,
+        ahead=st.integers(-3, 5),
+        behind=st.integers(0, 5),
+        times=st.integers(1, 3),
+    )
+    def write_once(self, op: Any, session: int, ahead: int, behind: int, times: int) -> None:
+        """New sequences, gaps, repeats of old ones with another operation, and what was acknowledged."""
+        if isinstance(op, w.LeaseExpire):  # the store's own, never numbered
+            return
+        if session not in self.model.sessions:
+            self.apply(w.SessionOpen(session))
+        sequence = max(1, self.model.sessions[session][1] + ahead)
+        once = w.Once(session, sequence, max(0, sequence - behind), absolute(op, self.model.revision))
+        for _ in range(times):
+            assert self.machine.repeats(once) == self.model_repeats(once)
+            self.apply(once)
+
+    def model_repeats(self, op: w.Once) -> bool:
+        below, _, answers = self.model.sessions.get(op.session, (op.sequence + 1, 0, {}))
+        return op.sequence < below or op.sequence in answers
+
+    @rule(op=st.builds(w.Once, st.integers(0, 3), st.integers(0, 3), st.integers(0, 1), plain_puts))
+    def write_once_in_any_session(self, op: w.Once) -> None:
+        if op.session >= 1 and op.sequence >= max(1, op.acknowledged_below):
+            self.apply(op)
+
+    @precondition(lambda self: self.model.sessions)
+    @rule(data=st.data())
+    def retry_after_a_restart(self, data: st.DataObject) -> None:
+        """The very case: the answer was lost, and the member that applied it is another by now."""
+        session = data.draw(st.sampled_from(sorted(self.model.sessions)))
+        below, _, answers = self.model.sessions[session]
+        self.machine = StateMachine.restore(self.machine.snapshot())
+        for sequence in sorted(answers):
+            self.apply(w.Once(session, sequence, below, w.Put(b"a", b"again")))
+
+    @rule(op=alarms, disarm=st.sampled_from([True, True, False]))
+    def raise_or_disarm_an_alarm(self, op: w.Alarm, disarm: bool) -> None:
+        self.apply(op)
+        if disarm:  # most of the time, so that most puts go through
+            self.apply(w.Alarm(False, "NOSPACE"))
 
     @rule(distance=distances)
     def compact(self, distance: int) -> None:
@@ -177,6 +257,18 @@ class StoreModelMachine(RuleBasedStateMachine):
     def same_revisions(self) -> None:
         assert self.machine.revision == self.model.revision
         assert self.machine.compact_revision == self.model.compacted
+
+    @invariant()
+    def same_size(self) -> None:
+        assert self.machine.db_size_in_use == self.model.size()
+        assert self.twin.db_size == self.twin.db_size_in_use == self.model.size()
+        assert self.machine.db_size >= self.machine.db_size_in_use
+
+    @invariant()
+    def same_sessions_and_alarms(self) -> None:
+        assert self.machine.alarms == tuple(sorted(self.model.alarms))
+        expected = [(session, highest) for session, (_, highest, _) in self.model.sessions.items()]
+        assert self.machine.oldest_sessions(beyond=0) == expected
 
     @invariant()
     def same_leases(self) -> None:

@@ -5,18 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import naive_store
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from store_model_machine import StoreModelMachine
 
+from raftkube.errors import StoreError
 from raftkube.store.core import keyspace as keyspace_module
 from raftkube.store.core import machine as machine_module
+from raftkube.store.core import ranges as ranges_module
+from raftkube.store.core import restore as restore_module
+from raftkube.store.core import sessions as sessions_module
 from raftkube.store.core import snapshot as snapshot_module
+from raftkube.store.core import space as space_module
 from raftkube.store.core.history import EventHistory
 from raftkube.store.core.keyspace import Keyspace
 from raftkube.store.core.leases import LeaseTable
 from raftkube.store.core.machine import StateMachine
+from raftkube.store.core.sessions import Session, SessionTable
+from raftkube.store.core.space import Space, version_bytes
+from raftkube.wire.store import Txn
 
 SLOW = [HealthCheck.too_slow, HealthCheck.filter_too_much]
 
@@ -25,6 +34,8 @@ SLOW = [HealthCheck.too_slow, HealthCheck.filter_too_much]
 def _trim_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that most steps meet a compaction that is half trimmed."""
     monkeypatch.setattr(machine_module, "_TRIM_REVISIONS_PER_APPLY", 1)
+    monkeypatch.setattr(sessions_module, "SESSION_WINDOW", 4)
+    monkeypatch.setattr(naive_store, "SESSION_WINDOW", 4)
 
 
 def test_agrees_with_the_naive_store() -> None:
@@ -149,6 +160,89 @@ def recreated_key_keeps_its_create_revision(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Keyspace, "put", put)
 
 
+def a_result_is_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """When the next write of the session is applied, not when the client has acknowledged it."""
+    right = Session.keep
+
+    def keep(self: Session, sequence: int, packed: bytes) -> None:
+        self.results.clear()
+        right(self, sequence, packed)
+
+    patch.setattr(Session, "keep", keep)
+
+
+def a_retry_is_applied_twice(patch: pytest.MonkeyPatch) -> None:
+    right = SessionTable.recall
+
+    def recall(self: SessionTable, op: Any) -> Any:
+        right(self, op)
+
+    patch.setattr(SessionTable, "recall", recall)
+
+
+def what_was_acknowledged_is_applied_again(patch: pytest.MonkeyPatch) -> None:
+    def acknowledge(self: Session, below: int) -> None:
+        for sequence in [sequence for sequence in self.results if sequence < below]:
+            del self.results[sequence]
+
+    patch.setattr(Session, "acknowledge", acknowledge)
+
+
+def errors_are_not_held(patch: pytest.MonkeyPatch) -> None:
+    right = SessionTable.keep
+
+    def keep(self: SessionTable, op: Any, result: Any) -> None:
+        if not isinstance(result, StoreError):
+            right(self, op, result)
+
+    patch.setattr(SessionTable, "keep", keep)
+
+
+def snapshot_drops_the_sessions(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(SessionTable, "copies", lambda self: iter(()))
+
+
+def snapshot_forgets_what_was_acknowledged(patch: pytest.MonkeyPatch) -> None:
+    right = SessionTable.load
+    patch.setattr(SessionTable, "load", lambda self, copy: right(self, copy._replace(acknowledged_below=1)))
+
+
+def a_used_session_is_evicted(patch: pytest.MonkeyPatch) -> None:
+    right = SessionTable.close
+    patch.setattr(SessionTable, "close", lambda self, session, highest: right(self, session, -1))
+
+
+def quota_counts_what_a_put_replaced_never_as_freed(patch: pytest.MonkeyPatch) -> None:
+    right = Space.grow
+    patch.setattr(
+        Space, "grow", lambda self, events: right(self, [event._replace(prev_kv=None) for event in events])
+    )
+
+
+def quota_miscounts_after_a_restart(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(restore_module, "version_bytes", lambda kv: 0 if kv.version == 1 else version_bytes(kv))
+
+
+def the_alarm_lets_transactions_through(patch: pytest.MonkeyPatch) -> None:
+    right = space_module.takes_space
+    patch.setattr(space_module, "takes_space", lambda op: not isinstance(op, Txn) and right(op))
+
+
+def snapshot_drops_the_alarms(patch: pytest.MonkeyPatch) -> None:
+    right = machine_module.Pin
+    patch.setattr(machine_module, "Pin", lambda *fields: right(*fields[:5]))
+
+
+def a_sorted_read_is_cut_before_it_is_sorted(patch: pytest.MonkeyPatch) -> None:
+    right = ranges_module.arrange
+    patch.setattr(ranges_module, "arrange", lambda op, kvs: right(op, kvs[: op.limit or None]))
+
+
+def ignore_lease_detaches_the_key(patch: pytest.MonkeyPatch) -> None:
+    right = machine_module.kept_by
+    patch.setattr(machine_module, "kept_by", lambda *fields: right(*fields)._replace(lease=0))
+
+
 MUTANTS: list[Plant] = [
     move_only_attaches,
     compact_drops_one_revision_too_many,
@@ -163,6 +257,19 @@ MUTANTS: list[Plant] = [
     hash_ignores_renewals,
     watch_loses_the_first_past_revision,
     recreated_key_keeps_its_create_revision,
+    a_result_is_forgotten,
+    a_retry_is_applied_twice,
+    what_was_acknowledged_is_applied_again,
+    errors_are_not_held,
+    snapshot_drops_the_sessions,
+    snapshot_forgets_what_was_acknowledged,
+    a_used_session_is_evicted,
+    quota_counts_what_a_put_replaced_never_as_freed,
+    quota_miscounts_after_a_restart,
+    the_alarm_lets_transactions_through,
+    snapshot_drops_the_alarms,
+    a_sorted_read_is_cut_before_it_is_sorted,
+    ignore_lease_detaches_the_key,
 ]
 
 

@@ -7,7 +7,8 @@ Compaction forgets what no read at or above the compact revision needs.
 
 Invariants:
 * A result and the next state depend on the state and the operation alone.
-* An operation that answers with a StoreError has changed nothing.
+* An operation that answers with a StoreError has changed nothing, but that its session may hold the error.
+* A numbered write (Once) is applied at most once; each time it is answered, it is with the same result.
 * Every revision above the first has at least one event, and each key at most one per revision.
 * A lease's keys are exactly the existing keys whose newest version names it.
 * What waits to be trimmed shows in no result, event, snapshot or hash.
@@ -19,24 +20,25 @@ from collections.abc import Generator, Iterable, Iterator
 from typing import Final, assert_never
 from weakref import WeakSet
 
-from raftkube.errors import (
-    Compacted,
-    FutureRevision,
-    InvalidRequest,
-    InvariantViolation,
-    StoreError,
-)
+from raftkube.errors import InvariantViolation, StoreError
+from raftkube.store.core.branches import check_branch, check_grant, kept_by
 from raftkube.store.core.compare import holds
 from raftkube.store.core.history import EventBatch, EventHistory
-from raftkube.store.core.keyspace import Keyspace, Selection, tombstone
-from raftkube.store.core.leases import Lease, LeaseTable, LeaseView, lease_exists, lease_not_found
+from raftkube.store.core.keyspace import Keyspace, tombstone
+from raftkube.store.core.leases import Lease, LeaseTable, LeaseView, lease_not_found
+from raftkube.store.core.ranges import check_revision, compacted, read_range
 from raftkube.store.core.restore import all_at_once, build_image
-from raftkube.store.core.snapshot import Pin, hash_state, snapshot_chunks
+from raftkube.store.core.sessions import SessionTable, SessionView
+from raftkube.store.core.snapshot import Pin, hash_slices, hash_state, snapshot_chunks
+from raftkube.store.core.space import Alarms, Space
 from raftkube.store.core.validation import validate
 from raftkube.types import Revision
 from raftkube.wire.store import (
     DELETE_EVENT,
     PUT_EVENT,
+    Alarm,
+    AlarmList,
+    AlarmResult,
     Compact,
     CompactResult,
     Compare,
@@ -51,12 +53,16 @@ from raftkube.wire.store import (
     LeaseResult,
     LeaseRevoke,
     LeaseTimeToLive,
+    Once,
     Op,
     Put,
     PutResult,
     Range,
     RangeResult,
     Result,
+    SessionClose,
+    SessionOpen,
+    SessionResult,
     Txn,
     TxnResult,
 )
@@ -66,7 +72,7 @@ FIRST_REVISION: Final = 1  # of an empty store, as in etcd: the first change mak
 # After a compaction each operation trims this many old revisions, so that none pays for all.
 _TRIM_REVISIONS_PER_APPLY: Final = 8
 
-ReadOp = Range | LeaseTimeToLive | LeaseList
+ReadOp = Range | LeaseTimeToLive | LeaseList | AlarmList
 
 _new: Final = tuple.__new__  # a NamedTuple's own constructor is a Python call more
 
@@ -75,6 +81,7 @@ class StateMachine:
     """The state of one member. Not safe for use from several threads."""
 
     __slots__ = (
+        "_alarms",
         "_compact_revision",
         "_events",
         "_history",
@@ -82,6 +89,8 @@ class StateMachine:
         "_leases",
         "_pins",
         "_revision",
+        "_sessions",
+        "_space",
         "_trimmed",
         "_untaken",
     )
@@ -91,6 +100,9 @@ class StateMachine:
         self._compact_revision = 0
         self._keyspace = Keyspace()
         self._leases = LeaseTable()
+        self._sessions = SessionTable()
+        self._alarms = Alarms()
+        self._space = Space(FIRST_REVISION + 1)
         self._history = EventHistory(FIRST_REVISION + 1)
         self._events: list[Event] = []  # of the operation that is being applied
         self._untaken: list[tuple[int, tuple[Event, ...]]] = []
@@ -107,13 +119,33 @@ class StateMachine:
         """The oldest revision that can be read; 0 if there was no compaction."""
         return Revision(self._compact_revision)
 
+    @property
+    def db_size_in_use(self) -> int:
+        """Bytes of all versions that can still be read: keys, values and what they take beside; the quota
+        is on this."""
+        return self._space.in_use
+
+    @property
+    def db_size(self) -> int:
+        """As `db_size_in_use`, with what is compacted and waits to be trimmed, as far as known."""
+        return self._space.in_use + self._space.waiting
+
+    @property
+    def alarms(self) -> tuple[tuple[str, str], ...]:
+        """(member, alarm) of all that are on."""
+        return tuple(sorted(self._alarms.on))
+
     def apply(self, op: Op) -> Result | StoreError:
         """Carry out `op`. A client's mistake comes back as a StoreError value, having changed nothing.
 
         Raises InvariantViolation: a bug; the node must stop.
         """
+        if type(op) is Once:
+            return self._apply_once(op)
         try:
             validate(op)
+            if self._alarms.on:
+                self._alarms.check(op)
             result = self._evaluate(op)
         except StoreError as error:
             if self._events:
@@ -127,7 +159,7 @@ class StateMachine:
 
     def put(self, key: bytes, value: bytes, lease: int, prev_kv: bool) -> Result | StoreError:
         """`apply` of a Put that is valid, without detours: most of what a store does."""
-        if lease and lease not in self._leases:
+        if self._alarms.on or (lease and lease not in self._leases):
             return self.apply(Put(key, value, lease, prev_kv))  # which says what is wrong
         self._revision = revision = self._revision + 1
         kv, prev = self._keyspace.put(key, value, lease, revision)
@@ -136,6 +168,7 @@ class StateMachine:
             self._leases.move(key, held, lease)
         events = (_new(Event, (PUT_EVENT, kv, prev)),)
         self._history.append(events)
+        self._space.add(events)
         self._untaken.append((revision, events))
         if self._trimmed < self._compact_revision:
             self.trim(_TRIM_REVISIONS_PER_APPLY)
@@ -154,6 +187,8 @@ class StateMachine:
                 return self._time_to_live(op)
             case LeaseList():
                 return LeaseListResult(self._revision, tuple(self._leases.ids()))
+            case AlarmList():
+                return AlarmResult(self._revision, self.alarms)
             case _:
                 assert_never(op)
 
@@ -170,17 +205,32 @@ class StateMachine:
         watch: the compact revision itself can still be watched from).
         """
         if after + 1 < self._compact_revision:
-            raise self._compacted(after + 1)
+            raise compacted(after + 1, self._compact_revision)
         return self._history.select(after, key, range_end, limit)
 
     def leases(self) -> Iterator[LeaseView]:
         """Every lease, in order of ids."""
         return self._leases.views()
 
+    def repeats(self, op: Op) -> bool:
+        """Whether `op` would not be applied now: its session has its result already, or is not known."""
+        return type(op) is Once and self._sessions.holds(op)
+
+    def oldest_sessions(self, *, beyond: int) -> list[SessionView]:
+        """Those that are more than `beyond`: the ones that were not used for longest."""
+        return self._sessions.oldest(len(self._sessions) - beyond)
+
     def state_hash(self) -> int:
         """64 bits that are equal for equal states, on every member and in every process: takes a pass
         over everything that a snapshot holds."""
         return hash_state(self._pin(), self._keyspace, self._history)
+
+    def hash_slices(self) -> Generator[None, None, int]:
+        """As `state_hash`, of the state at the first slice; operations may be applied between them. The
+        generator returns the hash."""
+        pin = self._pin()
+        self._pins.add(pin)
+        return hash_slices(pin, self._keyspace, self._history)
 
     def snapshot(self) -> Iterator[bytes]:
         """The state of this moment in chunks; operations may be applied between them.
@@ -207,6 +257,7 @@ class StateMachine:
         machine._revision = image.revision
         machine._compact_revision = machine._trimmed = image.compact_revision
         machine._keyspace, machine._history, machine._leases = image.keyspace, image.history, image.leases
+        machine._sessions, machine._alarms, machine._space = image.sessions, image.alarms, image.space
         return machine
 
     def trim(self, revisions_max: int) -> bool:
@@ -222,6 +273,8 @@ class StateMachine:
                     self._keyspace.compact(event.kv.key, target)
             self._trimmed = end
             self._history.drop_below(end)
+            if end == target:
+                self._space.waiting = 0
         return self._trimmed == target
 
     def discard(self, keys_max: int) -> bool:
@@ -234,6 +287,18 @@ class StateMachine:
             return False
         self._history.drop_below(min(self._history.first + keys_max, self._revision + 1))
         return self._keyspace.discard(keys_max) and not len(self._history)
+
+    def _apply_once(self, op: Once) -> Result | StoreError:
+        try:
+            validate(op)
+            recalled = self._sessions.recall(op)
+        except StoreError as error:
+            return error
+        if recalled is not None:
+            return recalled
+        result = self.apply(op.op)
+        self._sessions.keep(op, result)
+        return result
 
     def _evaluate(self, op: Op) -> Result:
         match op:
@@ -254,8 +319,18 @@ class StateMachine:
                 return self._expire(op)
             case Compact():
                 return self._compact(op)
-            case Range() | LeaseTimeToLive() | LeaseList():
+            case Range() | LeaseTimeToLive() | LeaseList() | AlarmList():
                 return self.read(op)
+            case SessionOpen():
+                self._sessions.open(op.session)
+                return SessionResult(self._revision, op.session)
+            case SessionClose():
+                stays = self._sessions.close(op.session, op.highest)
+                return SessionResult(self._revision, op.session, stays)
+            case Alarm():
+                return AlarmResult(self._revision, self._alarms.change(*op))
+            case Once():
+                raise InvariantViolation("a numbered write stands in another operation")
             case _:
                 assert_never(op)
 
@@ -264,6 +339,7 @@ class StateMachine:
         events = tuple(self._events)
         self._events = []
         self._history.append(events)
+        self._space.add(events)
         self._untaken.append((self._revision, events))
 
     def _view_revision(self) -> int:
@@ -271,9 +347,12 @@ class StateMachine:
         return self._revision + 1 if self._events else self._revision
 
     def _put(self, op: Put) -> PutResult:
-        key, value, lease, want_prev = op
+        key, value, lease, want_prev, ignore_value, ignore_lease = op
         if lease and lease not in self._leases:
             raise lease_not_found(lease)
+        if ignore_value or ignore_lease:
+            kept = kept_by(op, self._keyspace)
+            value, lease = kept.value if ignore_value else value, kept.lease if ignore_lease else lease
         revision = self._revision + 1
         kv, prev = self._keyspace.put(key, value, lease, revision)
         self._leases.move(key, prev.lease if prev else 0, lease)
@@ -295,20 +374,7 @@ class StateMachine:
 
     def _range(self, op: Range) -> RangeResult:
         self._check_revision(op.revision)
-        revision = self._view_revision()
-        newest = op.revision in (0, revision)
-        if op.count_only and newest:
-            return RangeResult(revision, (), self._keyspace.count(op.key, op.range_end))
-        selected = self._select(op, newest)
-        if op.count_only:
-            return RangeResult(revision, (), selected.total)
-        kvs = [kv._replace(value=b"") for kv in selected.kvs] if op.keys_only else selected.kvs
-        return RangeResult(revision, tuple(kvs), selected.total, len(kvs) < selected.total)
-
-    def _select(self, op: Range, newest: bool) -> Selection:
-        if newest:
-            return self._keyspace.select(op.key, op.range_end, op.limit)
-        return self._keyspace.select_at(op.key, op.range_end, op.limit, op.revision)
+        return read_range(self._keyspace, op, self._view_revision())
 
     def _txn(self, op: Txn) -> TxnResult:
         succeeded = all(self._holds(compare) for compare in op.compares)
@@ -321,31 +387,18 @@ class StateMachine:
         return holds(compare, self._keyspace.select(compare.key, compare.range_end, 0).kvs)
 
     def _check_branch(self, branch: tuple[Op, ...]) -> None:
-        """Raise what any operation of it would fail with, before the first one changes anything."""
-        granted: set[int] = set()
-        for op in branch:
-            match op:
-                case Put() if op.lease and op.lease not in granted and op.lease not in self._leases:
-                    raise lease_not_found(op.lease)
-                case Range():
-                    self._check_revision(op.revision)
-                case LeaseGrant():
-                    self._check_grant(op)
-                    if op.lease in granted:
-                        raise lease_exists(op.lease)
-                    granted.add(op.lease)
-                case LeaseKeepAlive() if op.lease not in granted and op.lease not in self._leases:
-                    raise lease_not_found(op.lease)
+        check_branch(branch, self._keyspace, self._leases, self._check_revision)
 
     def _compact(self, op: Compact) -> CompactResult:
         if op.revision <= self._compact_revision:
-            raise self._compacted(op.revision)
+            raise compacted(op.revision, self._compact_revision)
         self._check_revision(op.revision)
         self._compact_revision = op.revision
+        self._space.compact(op.revision)
         return CompactResult(self._revision)
 
     def _grant(self, op: LeaseGrant) -> LeaseResult:
-        self._check_grant(op)
+        check_grant(op, self._leases)
         self._leases.add(op.lease, op.ttl_s)
         return LeaseResult(self._view_revision(), op.lease, op.ttl_s)
 
@@ -375,25 +428,10 @@ class StateMachine:
         return LeaseResult(self._revision, op.lease, lease.ttl_s, lease.renewal, keys=keys)
 
     def _check_revision(self, revision: int) -> None:
-        if revision > self._revision:
-            raise FutureRevision(
-                f"revision {revision} does not exist yet; the store is at {self._revision}",
-                revision=self._revision,
-            )
-        if 0 < revision < self._compact_revision:
-            raise self._compacted(revision)
-
-    def _check_grant(self, op: LeaseGrant) -> None:
-        if not op.lease:
-            raise InvalidRequest("a lease needs an id before it is proposed", field="lease")
-        if op.lease in self._leases:
-            raise lease_exists(op.lease)
-
-    def _compacted(self, revision: int) -> Compacted:
-        oldest = self._compact_revision
-        return Compacted(f"revision {revision} is compacted; {oldest} is the oldest", compact_revision=oldest)
+        check_revision(revision, newest=self._revision, oldest=self._compact_revision)
 
     def _pin(self) -> Pin:
         leases = [(view.lease, view.ttl_s, view.renewal) for view in self._leases.views()]
         edge = self._history.at(self._compact_revision)
-        return Pin(self._revision, self._compact_revision, leases, edge)
+        sessions = tuple(self._sessions.copies())
+        return Pin(self._revision, self._compact_revision, leases, edge, sessions, self.alarms)

@@ -20,7 +20,21 @@ from raftkube.errors import InvariantViolation
 from raftkube.store.core.history import EventHistory
 from raftkube.store.core.keyspace import Keyspace
 from raftkube.store.core.leases import LeaseTable
-from raftkube.store.core.snapshot import EDGE, END, FORMAT, HEADER, HISTORY, KEYS, LEASES, Section
+from raftkube.store.core.sessions import SessionCopy, SessionTable
+from raftkube.store.core.snapshot import (
+    ALARMS,
+    EDGE,
+    END,
+    FORMAT,
+    FORMATS_READ,
+    HEADER,
+    HISTORY,
+    KEYS,
+    LEASES,
+    SESSIONS,
+    Section,
+)
+from raftkube.store.core.space import Alarms, Space, version_bytes
 from raftkube.wire.store import DELETE_EVENT, PUT_EVENT, Event, KeyValue, event_from_wire
 
 _SLICE_ITEMS: Final = 1_024
@@ -37,6 +51,9 @@ class Image:
     compact_revision: int = 0
     keyspace: Keyspace = field(default_factory=Keyspace)
     leases: LeaseTable = field(default_factory=LeaseTable)
+    sessions: SessionTable = field(default_factory=SessionTable)
+    alarms: Alarms = field(default_factory=Alarms)
+    space: Space = field(default_factory=lambda: Space(0))
     edge: list[Event] = field(default_factory=list)
     changes: list[list[bytes]] = field(default_factory=list)
     history: EventHistory = field(default_factory=lambda: EventHistory(0))
@@ -47,9 +64,10 @@ def build_image(chunks: Iterable[bytes]) -> Generator[None, None, Image]:
     sections = verified_sections(chunks)
     nothing: tuple[int, Any] = (END, None)
     kind, header = next(sections, nothing)
-    if kind != HEADER or header[0] != FORMAT:
+    if kind != HEADER or header[0] not in FORMATS_READ:
         raise InvariantViolation(f"not a snapshot of format {FORMAT}")
     image = Image(revision=header[1], compact_revision=header[2])
+    image.space = Space(max(image.compact_revision, 1) + 1)
     for kind, items in sections:
         yield from _add_section(image, kind, items)
         yield
@@ -61,6 +79,11 @@ def _add_section(image: Image, kind: int, items: list[Any]) -> Slices:
     if kind == LEASES:
         for lease, ttl_s, renewal in items:
             image.leases.add(lease, ttl_s, renewal)
+    elif kind == SESSIONS:
+        for session, below, highest, results in items:
+            image.sessions.load(SessionCopy(session, below, highest, results))
+    elif kind == ALARMS:
+        image.alarms.on = {(member, alarm) for member, alarm in items}
     elif kind == EDGE:
         image.edge += map(event_from_wire, items)
     elif kind == KEYS:
@@ -72,10 +95,12 @@ def _add_section(image: Image, kind: int, items: list[Any]) -> Slices:
 
 
 def _add_keys(image: Image, items: list[Any]) -> Slices:
-    keyspace = image.keyspace
+    keyspace, edge = image.keyspace, image.compact_revision
     for number, (key, versions) in enumerate(items, 1):
         before = keyspace.get(key)  # its versions may have begun in an earlier section
-        keyspace.extend(key, [KeyValue(key, *version) for version in versions])
+        kvs = [KeyValue(key, *version) for version in versions]
+        keyspace.extend(key, kvs)
+        image.space.in_use += sum([version_bytes(kv) for kv in kvs if kv.mod_revision <= edge])
         image.leases.move(key, _lease(image, before), _lease(image, keyspace.get(key)))
         if not number % _SLICE_ITEMS:
             yield
@@ -97,12 +122,15 @@ def _add_history(image: Image) -> Slices:
         events: list[Event] = []
         remaining = iter(keys)  # a single revision may have changed every key
         while part := list(islice(remaining, _SLICE_ITEMS)):
-            events += [_event(image.keyspace, key, revision) for key in part]
+            found = [_event(image.keyspace, key, revision) for key in part]
+            image.space.grow(found)
+            events += found
             handled += len(part)
             if handled >= _SLICE_ITEMS:
                 handled = 0
                 yield
         history.append(tuple(events))
+        image.space.end_revision()
 
 
 def _event(keyspace: Keyspace, key: bytes, revision: int) -> Event:

@@ -5,6 +5,9 @@ the payload in msgpack itself:
 
     HEADER   [format, revision, compact_revision]
     LEASES   [[lease, ttl_s, renewal], ...]
+    SESSIONS [[session, acknowledged_below, highest, [[sequence, packed result], ...]], ...], in the order
+             of their last use
+    ALARMS   [[member, alarm], ...]
     EDGE     the events of the compact revision, in order
     KEYS     [[key, [[value, create, mod, version, lease], ...]], ...]; a key may go on in the next one
     HISTORY  [[key, ...], ...]: for each later revision the keys that changed, in the order of its events
@@ -19,7 +22,7 @@ reads it all back.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import islice
@@ -29,20 +32,25 @@ import msgpack
 
 from raftkube.store.core.history import EventHistory, event_bytes
 from raftkube.store.core.keyspace import Keyspace, visible
+from raftkube.store.core.sessions import SessionCopy
 from raftkube.wire.store import Event, KeyValue
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+FORMATS_READ: Final = frozenset((1, FORMAT))  # 1 had neither sessions nor alarms
 HEADER: Final = 1
 LEASES: Final = 2
 EDGE: Final = 3
 KEYS: Final = 4
 HISTORY: Final = 5
 END: Final = 6
+SESSIONS: Final = 7
+ALARMS: Final = 8
 
 # Sections are cut by what they hold alone, so that equal states give equal bytes.
 SECTION_BYTES: Final = 256 * 1024
 _SECTION_ITEMS: Final = 1_024
 _VERSION_OVERHEAD_BYTES: Final = 48
+_RESULT_OVERHEAD_BYTES: Final = 8
 
 Section = tuple[int, bytes]
 _Item = TypeVar("_Item")
@@ -59,6 +67,8 @@ class Pin:
     compact_revision: int
     leases: Sequence[tuple[int, int, int]]  # lease, ttl_s, renewal
     edge: tuple[Event, ...]
+    sessions: Sequence[SessionCopy] = ()
+    alarms: Sequence[tuple[str, str]] = ()
 
 
 def snapshot_chunks(pin: Pin, keyspace: Keyspace, history: EventHistory) -> Iterator[bytes]:
@@ -72,9 +82,20 @@ def snapshot_chunks(pin: Pin, keyspace: Keyspace, history: EventHistory) -> Iter
 
 def hash_state(pin: Pin, keyspace: Keyspace, history: EventHistory) -> int:
     """64 bits over everything that a snapshot would hold."""
+    slices = hash_slices(pin, keyspace, history)
+    while True:
+        try:
+            next(slices)
+        except StopIteration as done:
+            return int(done.value)
+
+
+def hash_slices(pin: Pin, keyspace: Keyspace, history: EventHistory) -> Generator[None, None, int]:
+    """As `hash_state`, a section at a time; the state may move on between them."""
     digest = blake2b(digest_size=8)
     for _, payload in _sections(pin, keyspace, history):
         digest.update(payload)
+        yield
     return int.from_bytes(digest.digest(), "big")
 
 
@@ -82,6 +103,10 @@ def _sections(pin: Pin, keyspace: Keyspace, history: EventHistory) -> Iterator[S
     yield HEADER, _pack([FORMAT, pin.revision, pin.compact_revision])
     for batch in _batches(pin.leases):
         yield LEASES, _pack(batch)
+    for sessions in _batches_by_size(pin.sessions, _session_bytes):
+        yield SESSIONS, _pack(sessions)
+    if pin.alarms:
+        yield ALARMS, _pack(pin.alarms)
     for events in _batches_by_size(pin.edge, event_bytes):
         yield EDGE, _pack(events)
     yield from _key_sections(pin, keyspace)
@@ -90,6 +115,10 @@ def _sections(pin: Pin, keyspace: Keyspace, history: EventHistory) -> Iterator[S
     changes = ([event.kv.key for event in history.at(revision)] for revision in revisions)
     for batch in _batches_by_size(changes, lambda keys: sum(map(len, keys))):
         yield HISTORY, _pack(batch)
+
+
+def _session_bytes(session: SessionCopy) -> int:
+    return sum([len(packed) + _RESULT_OVERHEAD_BYTES for _, packed in session.results])
 
 
 def _key_sections(pin: Pin, keyspace: Keyspace) -> Iterator[Section]:

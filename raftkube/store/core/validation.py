@@ -6,31 +6,43 @@ asks again, so that it stands by itself. The limits are therefore part of what a
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from raftkube.errors import DuplicateKey, InvalidRequest, RequestTooLarge, TooManyOperations
 from raftkube.limits import KEY_BYTES_MAX, LEASE_TTL_MAX_S, REQUEST_BYTES_MAX, TXN_OPERATIONS_MAX
 from raftkube.wire.store import (
     PUT,
+    Alarm,
     Compact,
     Compare,
     DeleteRange,
     LeaseGrant,
     LeaseKeepAlive,
+    LeaseRevoke,
+    Once,
     Op,
     Put,
     Range,
+    SessionClose,
+    SessionOpen,
     Txn,
 )
 
+NOSPACE: Final = "NOSPACE"  # the one alarm there is, by etcd's name
+
 _IN_TXN = (Put, DeleteRange, Range, LeaseGrant, LeaseKeepAlive)
+_IN_ONCE = (Put, DeleteRange, Txn, Compact, LeaseGrant, LeaseRevoke, LeaseKeepAlive)
+_SORT_ORDERS: Final = frozenset(("", "ascend", "descend"))
+_SORT_TARGETS: Final = frozenset(("", "key", "version", "create", "mod", "value"))
+_BOUNDS: Final = ("min_mod_revision", "max_mod_revision", "min_create_revision", "max_create_revision")
 
 
-def validate(op: Op) -> None:
-    """Raise InvalidRequest, RequestTooLarge, TooManyOperations or DuplicateKey if `op` can never succeed.
+def validate(op: Op) -> int:
+    """The bytes of keys and values in `op`. Raises InvalidRequest, RequestTooLarge, TooManyOperations or
+    DuplicateKey if it can never succeed.
 
-    Field types are taken to be right (raftkube.wire.store.op_from_wire sees to that). A LeaseGrant may
-    still lack its id: the leader chooses it after this check.
+    Field types are taken to be right (raftkube.wire.store.op_from_wire sees to that). A LeaseGrant or
+    SessionOpen may still lack its id: the leader chooses it after this check.
     """
     request_bytes = _validate(op)
     if request_bytes > REQUEST_BYTES_MAX:
@@ -39,6 +51,7 @@ def validate(op: Op) -> None:
             bytes=request_bytes,
             bytes_max=REQUEST_BYTES_MAX,
         )
+    return request_bytes
 
 
 def is_plain_put(wire: Any) -> bool:
@@ -65,6 +78,8 @@ def _validate(op: Op) -> int:
     match op:
         case Put():
             _check_key(op.key)
+            if op.ignore_value or op.ignore_lease:
+                _check_kept(op)
             return len(op.key) + len(op.value)
         case Range():
             _check_range(op)
@@ -78,6 +93,12 @@ def _validate(op: Op) -> int:
             _check_grant(op)
         case Compact() if op.revision < 1:
             raise InvalidRequest("a compaction needs a revision of at least 1", field="revision")
+        case Once():
+            return _check_once(op)
+        case SessionOpen() | SessionClose() if op.session < 0:
+            raise InvalidRequest("a session id is above 0; 0 asks the store to choose", field="session")
+        case Alarm() if op.alarm != NOSPACE:
+            raise InvalidRequest(f"there is no alarm {op.alarm[:64]!r}; there is {NOSPACE}", field="alarm")
     return 0
 
 
@@ -97,6 +118,33 @@ def _check_range(op: Range) -> None:
         raise InvalidRequest("revision is negative; 0 reads the newest", field="revision")
     if op.limit < 0:
         raise InvalidRequest("limit is negative; 0 sets none", field="limit")
+    if op.sort_order not in _SORT_ORDERS:
+        raise InvalidRequest("sort_order is ascend or descend", field="sort_order")
+    if op.sort_target not in _SORT_TARGETS:
+        raise InvalidRequest("sort_target is key, version, create, mod or value", field="sort_target")
+    for name, bound in zip(_BOUNDS, op[8:], strict=True):
+        if bound < 0:
+            raise InvalidRequest(f"{name} is negative; 0 sets none", field=name)
+
+
+def _check_kept(op: Put) -> None:
+    """What is kept cannot be given as well (etcd: ErrValueProvided, ErrLeaseProvided)."""
+    if op.ignore_value and op.value:
+        raise InvalidRequest("ignore_value keeps the value; leave value empty", field="value")
+    if op.ignore_lease and op.lease:
+        raise InvalidRequest("ignore_lease keeps the lease; leave lease 0", field="lease")
+
+
+def _check_once(op: Once) -> int:
+    if op.session < 1:
+        raise InvalidRequest("a numbered write needs the id of its session", field="session")
+    if op.sequence < 1:
+        raise InvalidRequest("sequences start at 1", field="sequence")
+    if not 0 <= op.acknowledged_below <= op.sequence:
+        raise InvalidRequest("acknowledged_below lies above the sequence", field="acknowledged_below")
+    if not isinstance(op.op, _IN_ONCE):
+        raise InvalidRequest(f"{type(op.op).__name__} cannot be a numbered write", field="op")
+    return _validate(op.op)
 
 
 def _check_grant(op: LeaseGrant) -> None:
@@ -141,7 +189,9 @@ def _check_duplicates(branch: tuple[Op, ...]) -> None:
         if type(op) is not Put:
             continue
         if op.key in keys or any(_covers(delete, op.key) for delete in deletes):
-            raise DuplicateKey(f"one branch of a transaction changes {op.key!r} twice", key=op.key)
+            raise DuplicateKey(
+                f"duplicate key given in txn request: one branch changes {op.key!r} twice", key=op.key
+            )
         keys.add(op.key)
 
 
