@@ -191,3 +191,4 @@ from raftkube.cli import kv_cluster, kv_lease  # noqa: E402
 command.add_command(kv_lease.lease)
 command.add_command(kv_cluster.status)
 command.add_command(kv_cluster.member)
+command.add_command(kv_cluster.move_leader)

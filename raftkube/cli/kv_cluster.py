@@ -68,6 +68,19 @@ def _cell(value: Any) -> str:
     return "; ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
+@click.command("move-leader", cls=KvCommand)
+@click.argument("name", required=False)
+def move_leader(name: str | None) -> None:
+    """Make the member NAME lead; without NAME the one that lags least. For operators only."""
+    from raftkube.cli.kv_print import write_json, write_text
+
+    leader = call(lambda client: client.move_leader(name))
+    if output_format() == "json":
+        write_json({"leader": leader})
+    else:
+        write_text(f"{leader} leads")
+
+
 class _Members(click.Group):
     command_class = KvCommand
 

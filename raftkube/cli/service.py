@@ -13,6 +13,28 @@ def run_until_signalled(serve: Callable[[], Awaitable[object]]) -> None:
     trio.run(_run, serve)
 
 
+def run_until_stopped(serve: Callable[[trio.Event], Awaitable[object]]) -> None:
+    """Run `serve` under trio; the first SIGTERM or SIGINT sets the event it is given, on which it comes to
+    its end by itself (exit code 0); a second one cancels it."""
+    trio.run(_run_and_leave, serve)
+
+
+async def _run_and_leave(serve: Callable[[trio.Event], Awaitable[object]]) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
+            stop = trio.Event()
+
+            async def listen() -> None:
+                async for _ in signals:
+                    if stop.is_set():
+                        nursery.cancel_scope.cancel()
+                    stop.set()
+
+            nursery.start_soon(listen)
+            await serve(stop)
+            nursery.cancel_scope.cancel()
+
+
 async def _run(serve: Callable[[], Awaitable[object]]) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:

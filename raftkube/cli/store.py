@@ -43,7 +43,7 @@ def command(verbose: int, logging_format: str, data_dir: str, **flags: Any) -> N
     """Run one member of the store until SIGTERM or SIGINT."""
     from raftkube.cli.collector import tune_collector
     from raftkube.cli.logging import configure_logging
-    from raftkube.cli.service import run_until_signalled
+    from raftkube.cli.service import run_until_stopped
     from raftkube.clock import SystemClock
     from raftkube.disk import SystemDisk
     from raftkube.net.tcp import TcpNetwork
@@ -55,7 +55,9 @@ def command(verbose: int, logging_format: str, data_dir: str, **flags: Any) -> N
     disk = SystemDisk(data_dir)
     network, clock, rng = TcpNetwork(), SystemClock(), system_rng()
     tune_collector()
-    run_until_signalled(lambda: run_member(config, network=network, clock=clock, rng=rng, disk=disk))
+    run_until_stopped(
+        lambda stop: run_member(config, network=network, clock=clock, rng=rng, disk=disk, stop=stop)
+    )
 
 
 def member_config(flags: dict[str, Any]) -> MemberConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import ipaddress
 import socket
@@ -115,7 +116,8 @@ async def serve(
     *,
     task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Accept until cancelled; each connection's handshake and handler run in a task of their own.
+    """Accept until cancelled; each connection's handshake and handler run in a task of their own. When the
+    listener is closed, wait for the handlers that run, and return.
 
     `started` gives the bound address. A connection that fails is logged and closed; it never ends the
     server. Cancelled: every handler is cancelled and every connection closed.
@@ -136,8 +138,9 @@ async def serve(
     try:
         async with trio.open_nursery() as nursery:
             task_status.started(listener.address)
-            while True:
-                nursery.start_soon(one, await listener.accept())
+            with contextlib.suppress(trio.ClosedResourceError):
+                while True:
+                    nursery.start_soon(one, await listener.accept())
     finally:
         with trio.move_on_after(2, shield=True):
             await listener.aclose()

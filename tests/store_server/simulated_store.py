@@ -31,6 +31,7 @@ class SimulatedStore:
         self.clients = {name: Address(name, 2379) for name in NAMES}
         self.disks = {name: SimDisk(seeded_rng(f"{name}-{seed}")) for name in NAMES}
         self.running: dict[str, trio.CancelScope] = {}
+        self.stops: dict[str, trio.Event] = {}
         self.failures: list[str] = []
         self._ended: dict[str, trio.Event] = {}
         self._seed = seed
@@ -56,6 +57,14 @@ class SimulatedStore:
             self.running[name].cancel()
             await self._ended[name].wait()
 
+    async def stop(self, name: str) -> float:
+        """Gracefully, as SIGTERM does; how many seconds it took."""
+        began = trio.current_time()
+        self.stops[name].set()
+        await self._ended[name].wait()
+        self.network.crash(name)
+        return trio.current_time() - began
+
     def client(self, host: str) -> AbstractAsyncContextManager[StoreClient]:
         return StoreClient.open(
             self.network.host(host),
@@ -76,6 +85,7 @@ class SimulatedStore:
         )
         self._ended[name] = trio.Event()
         scope = self.running[name] = trio.CancelScope()
+        stop = self.stops[name] = trio.Event()
         try:
             with scope:
                 await run_member(
@@ -84,6 +94,7 @@ class SimulatedStore:
                     clock=SimClock(monotonic_offset_s=1000.0 * NAMES.index(name)),
                     rng=seeded_rng(f"{name}-{self._seed}-{self._starts}"),
                     disk=self.disks[name],
+                    stop=stop,
                     task_status=task_status,
                 )
         except* RaftkubeError as errors:

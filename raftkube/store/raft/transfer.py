@@ -61,8 +61,8 @@ class Transfer:
         """Hand over to the member `to` (an id, or a name), or to the most up-to-date one that is connected.
 
         The waiter gets the id of whoever leads then. It fails with DeadlineExpired or Unreachable: nobody
-        was asked, or Indefinite: who was asked did not win yet. Raises, definite: InvalidRequest (no such voter),
-        Unreachable (it is not connected), Overloaded (another transfer is under way).
+        was asked, or Indefinite: who was asked did not win yet. Raises, definite: InvalidRequest (no such
+        voter), Unreachable (it is not connected), Overloaded (another transfer is under way).
         """
         waiter = Waiter()
         if to is not None and self._is(self._name, to):

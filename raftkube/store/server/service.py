@@ -109,7 +109,8 @@ class Service:
 
     def submit(self, op: Op, deadline: float, done: Done) -> None:
         """Carry out `op` unless `deadline` (monotonic seconds) has passed; `done` gets the result or a
-        StoreError, or, of a read, a function that reads when it is called. Raises StoreError, definite: it is invalid, or it cannot be proposed now."""
+        StoreError, or, of a read, a function that reads when it is called. Raises StoreError, definite: it
+        is invalid, or it cannot be proposed now."""
         if isinstance(op, LeaseExpire):
             raise InvalidRequest("a lease's expiry is proposed by the store itself", field="op")
         validate(op)
