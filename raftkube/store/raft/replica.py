@@ -130,9 +130,14 @@ class Replica:
 
     @property
     def leader(self) -> str | None:
-        """The member believed to lead; None if none is known."""
+        """The member believed to lead; None if none is known, or the one known was silent for an election
+        timeout (as in etcd, whose pre-candidates have no leader)."""
+        if self.leading:
+            return self.name
+        if self.core.election_deadline <= self._world.now:
+            return None
         leader = self.core.leader_name
-        return None if leader == self.name and not self.leading else leader
+        return None if leader == self.name else leader
 
     def next_deadline(self) -> float:
         """When `pump` has something to do although nothing arrives; seconds of the member's clock."""
