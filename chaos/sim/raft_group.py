@@ -20,6 +20,7 @@ from raftkube.errors import RaftkubeError, StoreError
 from raftkube.net import Address
 from raftkube.rng import seeded_rng
 from raftkube.store.raft.driver import RaftNode
+from raftkube.store.raft.identity import Identity
 from raftkube.store.raft.settings import RaftSettings, RoleChange
 from raftkube.types import LogIndex
 
@@ -73,6 +74,7 @@ class Host:
     ended: trio.Event = field(default_factory=trio.Event)
     error: RaftkubeError | None = None
     starts: int = 0
+    blank: Identity | None = None  # what an empty disk becomes; None: a member of the initial group
 
 
 class _Started:
@@ -95,7 +97,8 @@ class RaftGroup:
         self.rng = seeded_rng(seed)
         self.network = SimNetwork(seeded_rng(f"network-{seed}"))
         self.names = [f"store-{number}" for number in range(1, size + 1)]
-        self.members = {name: Address(name, PEER_PORT) for name in self.names}
+        self.members = {name: Address(name, PEER_PORT) for name in self.names}  # where each listens
+        self.initial = dict(self.members)
         self.settings = settings or RaftSettings()
         self.violations: list[str] = []
         self._seed, self._nursery = seed, nursery
@@ -127,7 +130,7 @@ class RaftGroup:
         host.machine = RecordingMachine(self)
         host.node = RaftNode(
             name=name,
-            members=self.members,
+            members=self.initial,
             disk=host.disk,
             network=self.network.host(name),
             tls=None,
@@ -136,6 +139,7 @@ class RaftGroup:
             rng=seeded_rng(f"{name}-{self._seed}-{host.starts}"),
             machine=host.machine,
             settings=self.settings,
+            blank=host.blank,
         )
         host.node.add_role_listener(lambda role: self._saw_role(name, role))
         await self._nursery.start(self._run, host)
