@@ -72,7 +72,7 @@ class File(Protocol):
         ...
 
     def close(self) -> None:
-        """Release the handle; says nothing of durability."""
+        """Release the handle, once; says nothing of durability."""
         ...
 
 
@@ -163,7 +163,9 @@ class SystemFile:
         os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def close(self) -> None:
-        os.close(self._fd)
+        fd, self._fd = self._fd, -1  # closed twice, it might be another file's by then
+        if fd >= 0:
+            os.close(fd)
 
 
 class SystemDisk:

@@ -29,7 +29,8 @@ class _Inode:
 
 class SimDisk:
     """Implements `raftkube.disk.Disk`. `before` is called with the name of each step before it is taken
-    and may raise OSError (or crash the member): every write boundary is a place to fail."""
+    and may raise OSError (or crash the member): every write boundary is a place to fail. `before_read` is
+    the same for reads, which leave nothing behind."""
 
     def __init__(self, rng: Rng, *, capacity_bytes: int = 1 << 40) -> None:
         self._rng = rng
@@ -39,6 +40,7 @@ class SimDisk:
         self._durable: dict[str, _Inode] = {}
         self._changes: list[Callable[[dict[str, _Inode]], None]] = []
         self.before: Callable[[str], None] = lambda step: None
+        self.before_read: Callable[[], None] = lambda: None
         self.path = "/simulated"
         self.steps = 0
         self.bytes_read = 0
@@ -180,7 +182,7 @@ class SimFile:
 
     def read(self, offset: int, length: int) -> bytes:
         self._check()
-        self._disk._step("read")
+        self._disk.before_read()
         data = bytes(self._inode.live[offset : offset + length])
         self._disk.bytes_read += len(data)
         return data

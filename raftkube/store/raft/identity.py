@@ -19,8 +19,8 @@ from typing import Any, Final
 
 import msgpack
 
-from raftkube.disk import Disk
-from raftkube.errors import ConfigError, DiskFailed, InvariantViolation
+from raftkube.disk import Disk, disk_failure
+from raftkube.errors import ConfigError, InvariantViolation
 from raftkube.rng import Rng
 from raftkube.store.raft.membership import Configuration
 from raftkube.types import member_name
@@ -105,13 +105,14 @@ class IdentityFile:
                 return None
             file = disk.open(_FILE)
             try:
+                file.sync()  # what is read may stand in the page cache only
+                file.uncache()
                 data = file.read(0, _BYTES_MAX)
-                file.sync()  # what was read may stand in the page cache only
             finally:
                 file.close()
             disk.sync_directory()
         except OSError as error:
-            raise DiskFailed(f"identity cannot be read: {error.strerror or error}") from error
+            raise disk_failure(error, "identity cannot be read") from error
         return cls(disk, Identity.unpack(data))
 
     @classmethod
@@ -163,7 +164,7 @@ class IdentityFile:
             self._disk.rename(_TEMPORARY, _FILE)
             self._disk.sync_directory()
         except OSError as error:
-            raise DiskFailed(f"identity: {error.strerror or error}") from error
+            raise disk_failure(error, "identity") from error
         self.identity = identity
 
 

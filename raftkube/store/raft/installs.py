@@ -21,8 +21,8 @@ from typing import Final
 import structlog
 import trio
 
-from raftkube.disk import Disk
-from raftkube.errors import DiskFailed, InvariantViolation
+from raftkube.disk import Disk, disk_failure
+from raftkube.errors import InvariantViolation
 from raftkube.store.raft.machine import Machine
 from raftkube.store.raft.snapshot_files import IncomingSnapshot, SnapshotId
 
@@ -70,6 +70,12 @@ class Installs:
                 self._begin_build(incoming)
         return incoming.size
 
+    def drop_incoming(self) -> None:
+        """Give up what has been received of the snapshot that is arriving. Raises OSError."""
+        incoming, self._incoming = self._incoming, None
+        if incoming is not None:
+            incoming.drop()
+
     def _begin_build(self, incoming: IncomingSnapshot) -> None:
         """One at a time: a newer one takes an older one's place."""
         self._incoming = None
@@ -89,7 +95,7 @@ class Installs:
         try:
             return self._next_slice(build)
         except OSError as error:
-            raise DiskFailed(f"snapshot: {error.strerror or error}") from error
+            raise disk_failure(error, "snapshot") from error
 
     def _next_slice(self, build: _Build) -> bool:
         try:

@@ -8,6 +8,7 @@ A chunk is what the state machine yielded, byte for byte. The same bytes travel 
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import zlib
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ _VERSION: Final = 2  # 1 did not carry the configuration
 _PART: Final = struct.Struct("<II")
 _PREFIX: Final = "snapshot-"
 _SUFFIX: Final = ".snap"
+_MADE: Final = ".made.tmp"
 _HEADER_BYTES_MAX: Final = 65_536
 _CHUNK_BYTES_MAX: Final = 64 * 1024 * 1024
 _SYNC_BYTES: Final = 4 * 1024 * 1024
@@ -58,10 +60,17 @@ class SnapshotWriter:
     def __init__(self, disk: Disk, snapshot: SnapshotId, configuration: bytes | None = None) -> None:
         """`configuration`: the encoded members that hold at the snapshot; None says nothing of them."""
         self._disk, self.snapshot, self._crc, self._unsynced = disk, snapshot, 0, 0
-        self._temporary = f"{_PREFIX}{snapshot.last_index:016d}.made.tmp"
+        self._temporary = f"{_PREFIX}{snapshot.last_index:016d}{_MADE}"
+        for name in disk.names():  # what is left of one that was given up
+            if name.startswith(_PREFIX) and name.endswith(_MADE):
+                disk.remove(name)
         self._file = _fresh(disk, self._temporary)
         header = msgpack.packb([_VERSION, snapshot.last_index, snapshot.term, configuration])
-        self._file.append(_MAGIC + _PART.pack(len(header), zlib.crc32(header)) + header)
+        try:
+            self._file.append(_MAGIC + _PART.pack(len(header), zlib.crc32(header)) + header)
+        except OSError:
+            self.abandon()
+            raise
 
     def write(self, chunk: bytes) -> None:
         """Append one chunk of the state. Raises InvariantViolation: longer than any reader would take."""
@@ -77,9 +86,10 @@ class SnapshotWriter:
                 self._unsynced = 0
 
     def abandon(self) -> None:
-        """Give it up."""
+        """Give it up; what cannot be removed now is removed by the next one, or at the next start."""
         self._file.close()
-        self._disk.remove(self._temporary)
+        with contextlib.suppress(OSError):
+            self._disk.remove(self._temporary)
 
     def finish(self) -> str:
         """Make it durable under its name, which it returns; older snapshots go."""
@@ -151,7 +161,11 @@ class SnapshotReader:
 
 def _fresh(disk: Disk, name: str) -> File:
     file = disk.open(name, create=True)
-    file.truncate(0)
+    try:
+        file.truncate(0)
+    except OSError:
+        file.close()
+        raise
     return file
 
 
