@@ -20,9 +20,10 @@ import orjson
 
 from bench.etcd import field, fields, varint
 from raftkube.wire import rpc
-from raftkube.wire.store import KeyValue, PutResult, Range, RangeResult, op_from_wire, result_to_wire
+from raftkube.wire.store import KeyValue, Put, RangeResult, op_to_wire, result_to_wire
 
 _U32: Final = struct.Struct(">I")
+_PUT: Final = op_to_wire(Put(b"", b""))[0]
 
 
 class OursStub:
@@ -35,15 +36,17 @@ class OursStub:
         self.watches: list[int] = []
 
     def feed(self, data: bytes) -> bytes:
-        self._buffer += data
-        out = []
-        while len(self._buffer) >= 4:
-            (length,) = _U32.unpack_from(self._buffer)
-            if len(self._buffer) - 4 < length:
+        buffer = self._buffer
+        buffer += data
+        offset, end, out = 0, len(buffer), []
+        while end - offset >= 4:
+            (length,) = _U32.unpack_from(buffer, offset)
+            if end - offset - 4 < length:
                 break
-            body = bytes(self._buffer[4 : 4 + length])
-            del self._buffer[: 4 + length]
+            body = bytes(buffer[offset + 4 : offset + 4 + length])
+            offset += 4 + length
             out.append(self._answer(msgpack.unpackb(body, strict_map_key=False)))
+        del buffer[:offset]
         return b"".join(out)
 
     def _answer(self, message: list[Any]) -> bytes:
@@ -54,13 +57,13 @@ class OursStub:
         if method == rpc.WATCH_CREATE:
             self.watches.append(arguments[0])
             return rpc.answer(number, [self._hub.revision])
-        op: Any = op_from_wire(arguments[0])
-        if isinstance(op, Range):
-            value, revision = self._hub.values[op.key]
-            found = (KeyValue(op.key, value, revision, revision, 1, 0),)
-            return rpc.answer(number, result_to_wire(RangeResult(self._hub.revision, found, 1)))
-        self._hub.put(op.key, op.value)
-        return rpc.answer(number, result_to_wire(PutResult(self._hub.revision)))
+        op, key = arguments[0][0], arguments[0][1]
+        if op == _PUT:
+            self._hub.put(key, arguments[0][2])
+            return rpc.put_answer(number, self._hub.revision)
+        value, revision = self._hub.values[key]
+        found = (KeyValue(key, value, revision, revision, 1, 0),)
+        return rpc.answer(number, result_to_wire(RangeResult(self._hub.revision, found, 1)))
 
     def events(self, writes: list[tuple[int, bytes, bytes]]) -> bytes:
         """One frame for all watches of this connection."""
