@@ -237,6 +237,12 @@ def from_wire(wire: list[Any]) -> StoreError:
     return cls(message, **{str(name): value for name, value in fields.items()})
 
 
+class BackupDamaged(RaftkubeError):
+    """A file is no whole backup of the store: what is wrong with it."""
+
+    code: ClassVar[str] = "backup_damaged"
+
+
 class ConfigError(RaftkubeError):
     """Wrong flags, files or environment: one sentence that names the field and the fix; exit code 2."""
 

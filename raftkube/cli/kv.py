@@ -186,9 +186,10 @@ def compact(revision: int) -> None:
         write_text(f"compacted revision {revision}")
 
 
-from raftkube.cli import kv_cluster, kv_lease  # noqa: E402
+from raftkube.cli import kv_cluster, kv_lease, kv_snapshot  # noqa: E402
 
 command.add_command(kv_lease.lease)
 command.add_command(kv_cluster.status)
 command.add_command(kv_cluster.member)
 command.add_command(kv_cluster.move_leader)
+command.add_command(kv_snapshot.snapshot)

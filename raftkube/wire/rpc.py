@@ -14,6 +14,7 @@ and the member answers in any order:
     [ANSWER, id, result]                     the whole result
     [PART, id, bytes]                        a piece of a long result: the pieces' concatenation is the
                                              msgpack of what ANSWER carries; the last one is an empty PART
+                                             (a snapshot's pieces are followed by an ANSWER instead)
     [ERROR, id, error]                       raftkube.errors' wire shape
     [EVENTS, watch ids, revision, events]    everything that these watches shall see up to `revision`;
                                              without events it is a progress mark
@@ -65,6 +66,9 @@ MEMBER_REMOVE: Final = "member_remove"  # [id or name]; answers [id]
 MEMBER_PROMOTE: Final = "member_promote"  # [id or name]; answers [id]
 MEMBER_UPDATE: Final = "member_update"  # [id or name, peer address or nil, client address or nil]
 MOVE_LEADER: Final = "move_leader"  # [name, id or nil: the best]; answers [who leads]
+# [linearizable]; answers a backup (raftkube.store.core.backup) in PARTs, which are its bytes as they are,
+# and then ANSWER [bytes]
+SNAPSHOT: Final = "snapshot"
 PING: Final = "ping"  # []; answers []
 
 
@@ -180,6 +184,11 @@ def put_answer(request_id: int, revision: int) -> bytes:
     if not 0 <= request_id < 1 << 32:
         return answer(request_id, [1, revision, None])
     return _PUT_ANSWER.pack(19, 0x93, ANSWER, 0xCE, request_id, 0x93, 1, 0xCF, revision, 0xC0)
+
+
+def part(request_id: int, data: bytes) -> bytes:
+    """A piece of a stream."""
+    return frame([PART, request_id, data])
 
 
 def error(request_id: int, error_wire: list[Any]) -> bytes:

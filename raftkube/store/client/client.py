@@ -264,6 +264,33 @@ class StoreClient:
         finally:
             watch.detach()
 
+    async def snapshot(self, sink: Callable[[bytes], None], *, linearizable: bool = True) -> int:
+        """Hand a backup of the store to `sink`, piece by piece; its size in bytes.
+
+        `linearizable`: every write acknowledged before is in it. Another member is asked only while nothing
+        has come: then errors are raised, and what came is to be thrown away. Raises Unreachable, NoLeader,
+        PermissionDenied, DeadlineExpired; indefinite: ConnectionLost; OSError of the sink's own.
+        """
+        begun, last = [False], len(self._members) - 1
+
+        def note(part: bytes) -> None:
+            begun[0] = True
+            sink(part)
+
+        for number, member in enumerate(list(self._members)):
+            try:
+                connection = await self._connect(member)
+                (size,) = await connection.call(rpc.SNAPSHOT, [linearizable], _deadline_ms(), note)
+                return int(size)
+            except NotSent as error:
+                failure: StoreError = Unreachable(str(error))
+            except (Unreachable, NoLeader, Stopped, ConnectionLost) as error:
+                failure = error
+            if begun[0] or number == last:
+                raise failure
+            self._note(failure)
+        raise AssertionError("a client has members")
+
     async def watch_connection(self, attempt: int) -> MemberConnection:
         """A connection for a watch; with each attempt the next member's."""
         start = self._members.index(self._preferred)

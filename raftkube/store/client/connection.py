@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 import outcome
@@ -56,14 +57,22 @@ class MemberConnection:
         self._bodies: list[bytes] = []
         self._pending: dict[int, trio.lowlevel.Task | None] = {}
         self._parts: dict[int, list[bytes]] = {}
+        self._sinks: dict[int, Callable[[bytes], None]] = {}
         self._watches: dict[int, WatchSink] = {}
         self._fragments: dict[int, list[Event]] = {}
         self._last_id = 0
         self._last_watch_id = 0
         self._received = 0
 
-    async def call(self, method: str, arguments: list[Any], deadline_ms: int = 0) -> Any:
-        """The answer to a request, as on the wire.
+    async def call(
+        self,
+        method: str,
+        arguments: list[Any],
+        deadline_ms: int = 0,
+        sink: Callable[[bytes], None] | None = None,
+    ) -> Any:
+        """The answer to a request, as on the wire. `sink` gets the parts of a stream as they come; an
+        OSError of its own ends the call.
 
         Raises NotSent (nothing happened), ConnectionLost (indefinite), or what the member answered.
         Cancelled: the request may still be carried out.
@@ -71,10 +80,13 @@ class MemberConnection:
         if self.closed or self.leaving:
             raise NotSent(f"the connection to {self.address} is closed")
         request_id = self._request(method, arguments, deadline_ms, trio.lowlevel.current_task())
+        if sink is not None:
+            self._sinks[request_id] = sink
 
         def forget(_: object) -> trio.lowlevel.Abort:
             del self._pending[request_id]
             self._parts.pop(request_id, None)
+            self._sinks.pop(request_id, None)
             self._go_if_done()
             return trio.lowlevel.Abort.SUCCEEDED
 
@@ -180,6 +192,7 @@ class MemberConnection:
             raise FrameError(f"unknown frame kind {kind!r}")
 
     def _resolve(self, request_id: int, result: outcome.Value[Any] | outcome.Error) -> None:
+        self._sinks.pop(request_id, None)
         task = self._pending.pop(request_id, None)
         if task is not None:
             trio.lowlevel.reschedule(task, result)
@@ -198,7 +211,13 @@ class MemberConnection:
     def _collect(self, request_id: int, part: bytes) -> None:
         if request_id not in self._pending:
             return
-        if part:
+        sink = self._sinks.get(request_id)
+        if sink is not None:
+            try:
+                sink(part)
+            except OSError as error:
+                self._resolve(request_id, outcome.Error(error))
+        elif part:
             self._parts.setdefault(request_id, []).append(part)
         else:
             self._resolve(request_id, outcome.Value(unpack(b"".join(self._parts.pop(request_id)))))

@@ -260,6 +260,18 @@ class StateMachine:
         machine._sessions, machine._alarms, machine._space = image.sessions, image.alarms, image.space
         return machine
 
+    def rebased(self, revision: int) -> StateMachine:
+        """This state's keys and leases as those of another cluster, at `revision`, which lies above all of
+        this one's: nothing before it can be read or watched. The two share what they hold: use one of them.
+        """
+        if revision <= self._revision:
+            raise InvariantViolation(f"revision {revision} is not above {self._revision}")
+        machine = StateMachine()
+        machine._revision = machine._compact_revision = machine._trimmed = revision
+        machine._history = EventHistory(revision + 1)
+        machine._keyspace, machine._leases = self._keyspace, self._leases
+        return machine
+
     def trim(self, revisions_max: int) -> bool:
         """Free up to so many compacted revisions; True if none is left. It shows in memory only.
 

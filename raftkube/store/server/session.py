@@ -22,6 +22,7 @@ from raftkube.limits import FRAME_BYTES_MAX, HANDSHAKE_TIMEOUT_S
 from raftkube.net import Connection
 from raftkube.net.outbox import Outbox
 from raftkube.store.raft.membership import Change
+from raftkube.store.server.backup import send_backup
 from raftkube.store.server.catch_up import catch_up, check_start
 from raftkube.store.server.hub import Watcher
 from raftkube.store.server.member_requests import MEMBER_METHODS, change_of
@@ -40,7 +41,7 @@ _LINGER_READS_MAX: Final = 16
 # Beyond it the connection is not read, and what is in flight already is answered later.
 _UNREAD_ANSWERS_BYTES_MAX: Final = 16 * 1024 * 1024
 # With TLS these methods are for operators and members, not for every client.
-ADMIN_METHODS: Final = frozenset((rpc.MOVE_LEADER, *MEMBER_METHODS))
+ADMIN_METHODS: Final = frozenset((rpc.MOVE_LEADER, rpc.SNAPSHOT, *MEMBER_METHODS))
 _ADMIN_ROLES: Final = ("raftkube:store-admin", "raftkube:store-peer")
 
 
@@ -78,6 +79,7 @@ class Session:
             rpc.HASH: lambda request: self._answer(request.id, self._service.state_hash()),
             rpc.MEMBER_LIST: lambda request: self._answer(request.id, self._service.member_list()),
             **dict.fromkeys(MEMBER_METHODS, self._change_members),
+            rpc.SNAPSHOT: lambda request: self._nursery.start_soon(self._send_snapshot, request),
             rpc.MOVE_LEADER: lambda request: self._nursery.start_soon(self._move_leader, request),
             rpc.PING: lambda request: self._answer(request.id, []),
         }
@@ -264,6 +266,19 @@ class Session:
         try:
             await self._service.change_members(change)
             self._answer(request.id, [change.id])
+        except StoreError as error:
+            self._fail(request.id, error)
+
+    async def _send_snapshot(self, request: rpc.Request) -> None:
+        try:
+            linearizable = _only_argument(request)
+            if type(linearizable) is not bool:
+                raise InvalidRequest("snapshot takes true or false", field="linearizable")
+            sent = await send_backup(
+                self._service, self._outbox, request.id,
+                linearizable=linearizable, deadline=self._deadline(request),
+            )  # fmt: skip
+            self._answer(request.id, [sent])
         except StoreError as error:
             self._fail(request.id, error)
 
