@@ -186,10 +186,11 @@ def compact(revision: int) -> None:
         write_text(f"compacted revision {revision}")
 
 
-from raftkube.cli import kv_cluster, kv_lease, kv_snapshot  # noqa: E402
+from raftkube.cli import kv_cluster, kv_endpoint, kv_lease, kv_member, kv_snapshot  # noqa: E402
 
 command.add_command(kv_lease.lease)
-command.add_command(kv_cluster.status)
-command.add_command(kv_cluster.member)
+command.add_command(kv_endpoint.status)
+command.add_command(kv_endpoint.health)
+command.add_command(kv_member.member)
 command.add_command(kv_cluster.move_leader)
 command.add_command(kv_snapshot.snapshot)

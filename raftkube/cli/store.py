@@ -11,14 +11,33 @@ from raftkube.cli.logging import log_options
 if TYPE_CHECKING:
     from raftkube.net import Address, TlsFiles
     from raftkube.store.server.member import MemberConfig
+    from raftkube.store.server.monitor import MetricsListen
 
 
 @click.command()
 @click.option("--name", required=True, help="This member's name, as in --initial-cluster.")
 @click.option("--data-dir", required=True, help="Where its journal lies; made if it does not exist.")
 @click.option("--initial-cluster", required=True, help="All members: name=host:peer-port,…")
+@click.option(
+    "--initial-cluster-state",
+    default="new",
+    show_default=True,
+    type=click.Choice(["new", "existing"]),
+    help="What an empty data directory is: a first member, or one that was added to a cluster that exists.",
+)
+@click.option(
+    "--initial-cluster-token",
+    default="raftkube",
+    show_default=True,
+    help="Tells clusters apart whose initial members are the same.",
+)
 @click.option("--listen-client-urls", default="https://127.0.0.1:2379", show_default=True)
 @click.option("--listen-peer-urls", default="https://127.0.0.1:2380", show_default=True)
+@click.option(
+    "--listen-metrics-urls",
+    default="",
+    help="Where /metrics, /livez and /readyz are served: https://host:port,http://…  [default: nowhere]",
+)
 @click.option("--initial-client-urls", help="The members' client addresses, for redirects: name=host:port,…")
 @click.option("--trusted-ca-file", help="The store's CA.")
 @click.option("--cert-file", help="This member's certificate.")
@@ -80,6 +99,8 @@ def member_config(flags: dict[str, Any]) -> MemberConfig:
         client_addresses=(
             parse_members(client_addresses, flag="--initial-client-urls") if client_addresses else {}
         ),
+        listen_metrics=_metrics_listens(flags["listen_metrics_urls"], tls),
+        cluster_state=flags["initial_cluster_state"],
         raft=_raft_settings(flags),
         server=ServerSettings(
             history_s=flags["history_seconds"], history_revisions_max=flags["history_revisions_max"]
@@ -87,10 +108,29 @@ def member_config(flags: dict[str, Any]) -> MemberConfig:
     )
 
 
+def _metrics_listens(text: str, tls: TlsFiles | None) -> tuple[MetricsListen, ...]:
+    """Each URL says by its scheme whether a certificate is asked for; http is open to whoever reaches it."""
+    from raftkube.errors import ConfigError
+    from raftkube.net import parse_address
+    from raftkube.store.server.monitor import MetricsListen
+
+    flag, listens = "--listen-metrics-urls", []
+    for url in filter(None, (part.strip() for part in text.split(","))):
+        scheme = url.partition("://")[0] if "://" in url else ""
+        if scheme not in ("http", "https"):
+            raise ConfigError(f"{flag}: {url!r} must say http:// or https://")
+        if scheme == "https" and tls is None:
+            raise ConfigError(
+                f"{flag} asks for https, so --trusted-ca-file, --cert-file and --key-file are needed"
+            )
+        listens.append(MetricsListen(parse_address(url), tls if scheme == "https" else None))
+    return tuple(listens)
+
+
 def _raft_settings(flags: dict[str, Any]) -> Any:
     from raftkube.store.raft.settings import RaftSettings
 
-    chosen: dict[str, Any] = {"mutant": flags["mutant"]}
+    chosen: dict[str, Any] = {"mutant": flags["mutant"], "cluster_token": flags["initial_cluster_token"]}
     if flags["heartbeat_interval"] is not None:
         chosen["heartbeat_s"] = flags["heartbeat_interval"] / 1000
     if flags["election_timeout"] is not None:

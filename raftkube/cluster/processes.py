@@ -17,6 +17,7 @@ import structlog
 import trio
 
 from raftkube.clock import Clock
+from raftkube.cluster.first_starts import FirstStarts
 from raftkube.cluster.plan import Component
 from raftkube.cluster.state import ClusterState
 from raftkube.errors import ConfigError
@@ -68,6 +69,7 @@ class Processes:
         self._clock = clock
         self._nursery = nursery
         self._managed: dict[str, Managed] = {}
+        self._first_starts = FirstStarts(state)
 
     def add(self, component: Component) -> None:
         """Know a component; it starts with `start`."""
@@ -181,7 +183,7 @@ class Processes:
         log_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with log_path.open("ab") as stream:
             managed.process = await trio.lowlevel.open_process(
-                [sys.executable, "-m", "raftkube", *managed.component.argv],
+                [sys.executable, "-m", "raftkube", *self._argv(managed.component)],
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,
@@ -194,6 +196,11 @@ class Processes:
             await managed.process.wait()
         finally:
             managed.last_exit = managed.process.returncode
+
+    def _argv(self, component: Component) -> tuple[str, ...]:
+        if component.kind != "store":
+            return component.argv
+        return (*component.argv, "--initial-cluster-state", self._first_starts.flag(component.name))
 
     def _record(self) -> None:
         """Write every live pid with its start time, which tells it from a later process of that pid."""

@@ -17,6 +17,7 @@ import trio
 from raftkube.clock import Clock
 from raftkube.cluster.config import ClusterConfig, parse_cluster
 from raftkube.cluster.control import ask, serve_control
+from raftkube.cluster.first_starts import FirstStarts
 from raftkube.cluster.kubeconfig import make_kubeconfig, write_kubeconfig
 from raftkube.cluster.pki import Pki
 from raftkube.cluster.plan import Component, Plan, make_plan
@@ -216,6 +217,7 @@ class Supervisor:
                 processes.start(component.name)
         self._progress(f"starting {_count(self._plan.of_kind('store'), 'store')}")
         await self._readiness.store()
+        FirstStarts(self._state).note([store.name for store in self._plan.of_kind("store")])
         if not self._plan.of_kind("apiserver"):
             return
         self._progress(f"starting {_count(self._plan.of_kind('apiserver'), 'API server')}")
