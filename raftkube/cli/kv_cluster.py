@@ -1,7 +1,6 @@
-"""`raftkube kv status` and `raftkube kv move-leader`."""
+"""`raftkube kv move-leader`."""
 
 from __future__ import annotations
-
 
 import click
 

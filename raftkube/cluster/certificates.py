@@ -24,6 +24,7 @@ from raftkube.files import read_file, write_file
 STORE_PEER: Final = "raftkube:store-peer"
 STORE_CLIENT: Final = "raftkube:store-client"
 STORE_ADMIN: Final = "raftkube:store-admin"
+STORE_METRICS: Final = "raftkube:store-metrics"
 
 _CA_DAYS: Final = 3650
 _LEAF_DAYS: Final = 365

@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Final
 
 from raftkube.clock import Clock
-from raftkube.cluster.certificates import STORE_ADMIN, STORE_CLIENT, STORE_PEER, Authority, Issued
+from raftkube.cluster.certificates import (
+    STORE_ADMIN,
+    STORE_CLIENT,
+    STORE_METRICS,
+    STORE_PEER,
+    Authority,
+    Issued,
+)
 from raftkube.cluster.plan import HOST, Component, Plan, kubelet_node
 from raftkube.cluster.state import ClusterState
 
@@ -36,6 +43,7 @@ class Pki:
         for component in plan.components:
             self._component(component)
         self._keep("store-admin", self._store, "store-admin", (STORE_ADMIN,))
+        self._keep("store-metrics", self._store, "store-metrics", (STORE_METRICS,))
         if plan.of_kind("apiserver"):
             self._keep("admin", self._kubernetes, ADMIN, ("system:masters",))
             self._keep(

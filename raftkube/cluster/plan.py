@@ -78,9 +78,12 @@ def _stores(config: ClusterConfig, state: ClusterState, take_port: TakePort) -> 
         member.name: {
             "client": take_port(f"{member.name}/client", member.client_port),
             "peer": take_port(f"{member.name}/peer", member.peer_port),
+            "metrics": take_port(f"{member.name}/metrics", 0),
         }
         for member in config.members
     }
+    for name, each in ports.items():  # behind all ports that somebody chose
+        each["metrics"] = take_port(f"{name}/metrics", 0)
     initial = ",".join(f"{name}={HOST}:{each['peer']}" for name, each in ports.items())
     clients = ",".join(f"{name}={HOST}:{each['client']}" for name, each in ports.items())
     pki = state.pki
@@ -96,6 +99,7 @@ def _stores(config: ClusterConfig, state: ClusterState, take_port: TakePort) -> 
                 "--initial-client-urls", clients,
                 "--listen-client-urls", f"https://{HOST}:{each['client']}",
                 "--listen-peer-urls", f"https://{HOST}:{each['peer']}",
+                "--listen-metrics-urls", f"https://{HOST}:{each['metrics']}",
                 "--trusted-ca-file", str(pki / "store-ca.crt"),
                 "--cert-file", str(pki / f"{name}.crt"), "--key-file", str(pki / f"{name}.key"),
                 *extra, *config.store_flags,

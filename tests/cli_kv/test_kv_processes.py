@@ -115,7 +115,7 @@ def test_compact_status_and_members(stores: StoreProcesses) -> None:
     rows = json.loads(ok(stores.kv("status", "--hash", "-w", "json")))
     assert sorted(row["name"] for row in rows) == list(NAMES)
     assert [row["role"] for row in rows].count("leader") == 1
-    assert b"REVISION" in ok(stores.kv("status"))
+    assert b"RAFT TERM" in ok(stores.kv("status", "-w", "table"))
     listed = json.loads(ok(stores.kv("member", "list", "-w", "json")))["members"]
     assert [each["name"] for each in listed] == list(NAMES)
     assert sum(each["leader"] for each in listed) == 1

@@ -206,7 +206,13 @@ class _Life:
             client = await nursery.start(server.run, listener, roles)
             metrics = await nursery.start(self._monitor().run, self._doors.network, config.listen_metrics)
             self._bound = BoundAddresses(client, peer, metrics)
-            log.info("store_serving", member=config.name, client=str(client), peer=str(peer))
+            log.info(
+                "store_serving",
+                member=config.name,
+                client=str(client),
+                peer=str(peer),
+                metrics=list(map(str, metrics)),
+            )
             task_status.started(self._bound)
             if stop is not None:
                 await stop.wait()
