@@ -406,6 +406,22 @@ def test_the_new_majority_holds_from_the_entry_on() -> None:
     assert replica_of(guarded).core.commit_index == last
 
 
+def test_a_learner_that_never_answered_is_not_promoted_however_short_the_log() -> None:
+    guarded = Guarded()
+    configuration = five_and(["l1"])
+    configure(guarded, Configuration(configuration.voters, configuration.learners, frozenset({"l1"})))
+    term = guarded.lead()
+    commit_no_op(guarded)
+    replica_of(guarded).guard.connection_up("l1")
+    replica_of(guarded).pump()
+    assert "l1" in replica_of(guarded).configuration.learners
+    with pytest.raises(MembershipRefused, match="not caught up"):
+        replica_of(guarded).changes.request(Promote("l1"), guarded.clock.now)
+    last = replica_of(guarded).journal.last_index
+    guarded.receive("l1", msg.APPENDED, term, last + 1, False, True)
+    assert "l1" in replica_of(guarded).configuration.voters
+
+
 def test_a_removed_voter_is_forgotten_with_what_it_acknowledged() -> None:
     guarded = Guarded()
     term = guarded.lead()

@@ -74,24 +74,27 @@ class SimulatedStore:
             rng=seeded_rng(f"{host}-{self._seed}"),
         )
 
-    async def _run(self, name: str, *, task_status: trio.TaskStatus[object]) -> None:
-        self._starts += 1
-        config = MemberConfig(
+    def config(self, name: str) -> MemberConfig:
+        """What the member `name` is started with."""
+        return MemberConfig(
             name=name,
             members=self.peers,
             listen_client=self.clients[name],
             listen_peer=self.peers[name],
             raft=self.raft,
         )
+
+    async def _run(self, name: str, *, task_status: trio.TaskStatus[object]) -> None:
+        self._starts += 1
         self._ended[name] = trio.Event()
         scope = self.running[name] = trio.CancelScope()
         stop = self.stops[name] = trio.Event()
         try:
             with scope:
                 await run_member(
-                    config,
+                    self.config(name),
                     network=self.network.host(name),
-                    clock=SimClock(monotonic_offset_s=1000.0 * NAMES.index(name)),
+                    clock=SimClock(monotonic_offset_s=1000.0 * list(self.peers).index(name)),
                     rng=seeded_rng(f"{name}-{self._seed}-{self._starts}"),
                     disk=self.disks[name],
                     stop=stop,

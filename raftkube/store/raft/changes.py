@@ -36,7 +36,8 @@ class Changes:
         """What the conditions of a change look at; meaningful on a leader only."""
         core, held = self._core, self._journal.configurations
         others = [id_ for id_ in held.effective.members if id_ != self._name]
-        near = self._journal.last_index - _LAG_ENTRIES_MAX
+        # An index above 0 was acknowledged in this term: a learner that was never started has none.
+        near = max(1, self._journal.last_index - _LAG_ENTRIES_MAX)
         answering = [id_ for id_ in others if now - core.last_response(id_) < self._silent_s]
         caught_up = [
             id_ for id_ in others if core.match_index(id_) >= near and not self._progress.installing(id_)

@@ -46,6 +46,7 @@ from raftkube.wire.frames import FrameError
 log = structlog.get_logger(__name__)
 
 _DEFAULTS: Final = RaftSettings()
+_READY_S: Final = 2.0
 # What was due has been done, so a deadline at hand is one that rounding put a hair before its time.
 _SLEEP_S_MIN: Final = 0.0002
 
@@ -250,6 +251,7 @@ class RaftNode:
         Raises, definite: MembershipRefused (why), NotLeader, NoLeader, Stopped, and what
         `transfer_leadership` raises; indefinite: LeadershipLost. Cancelled: the change goes on.
         """
+        await self._until_ready()
         replica = self._leading()
         if replica.changes.must_hand_over(change, self._clock.monotonic()):
             leader = await self.transfer_leadership()
@@ -259,6 +261,12 @@ class RaftNode:
         configuration = await waiter.wait()
         assert isinstance(configuration, Configuration)
         return configuration
+
+    async def _until_ready(self) -> None:
+        """A leader of a moment ago commits an entry of its own term first: wait for that, not for ever."""
+        with trio.move_on_after(_READY_S):
+            while self._leading() and not self._role.ready:
+                await self.wait_role_change(self._role)
 
     @property
     def configuration(self) -> Configuration:
