@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -37,6 +37,7 @@ class ThreeMembers:
         self.clients = dict(zip(NAMES, ports[3:], strict=True))
         self._directory = directory
         self._nursery = nursery
+        self.make_disk: Callable[[str], SystemDisk] = SystemDisk
         self._scopes: dict[str, trio.CancelScope] = {}
         self._ended: dict[str, trio.Event] = {}
 
@@ -63,7 +64,7 @@ class ThreeMembers:
             listen_peer=self.peers[name],
         )
         self._ended[name] = trio.Event()
-        disk = SystemDisk(str(self._directory / name))
+        disk = self.make_disk(str(self._directory / name))
         try:
             with trio.CancelScope() as self._scopes[name]:
                 await run_member(
