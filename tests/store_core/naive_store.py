@@ -44,6 +44,7 @@ class NaiveStore:
         self.compacted = 0
         self.writes: list[tuple[int, bytes, bytes | None, int]] = []  # revision, key, value, lease
         self.leases: dict[int, tuple[int, int]] = {}  # id -> (ttl_s, renewal)
+        self.first_renewal = 0
         # id -> (acknowledged below, highest sequence, {sequence: (answer, about)}), the least recently used
         # first; nothing is forgotten for its size
         self.sessions: dict[int, tuple[int, int, dict[int, Any]]] = {}
@@ -99,6 +100,7 @@ class NaiveStore:
             self.revision,
             self.compacted,
             tuple(sorted(self.leases.items())),
+            self.first_renewal,
             repr(list(self.sessions.items())),
             tuple(sorted(self.alarms)),
             tuple(self.at(self.compacted).values()),
@@ -256,8 +258,8 @@ class NaiveStore:
             raise Refused("InvalidRequest", field="lease")
         if op.lease in self.leases:
             raise Refused("LeaseExists", lease=op.lease)
-        self.leases[op.lease] = (op.ttl_s, 0)
-        return w.LeaseResult(self.now(), op.lease, op.ttl_s)
+        self.leases[op.lease] = (op.ttl_s, self.first_renewal)
+        return w.LeaseResult(self.now(), op.lease, op.ttl_s, self.first_renewal)
 
     def LeaseKeepAlive(self, op: w.LeaseKeepAlive) -> w.LeaseResult:
         ttl_s, renewal = self.need(op.lease)
@@ -267,7 +269,7 @@ class NaiveStore:
     def end(self, lease: int) -> None:
         for key in self.lease_keys(lease):
             self.write(key, None)
-        del self.leases[lease]
+        self.first_renewal = max(self.first_renewal, self.leases.pop(lease)[1] + 1)
 
     def LeaseRevoke(self, op: w.LeaseRevoke) -> w.LeaseResult:
         self.need(op.lease)

@@ -22,7 +22,7 @@ class LeaseView(NamedTuple):
 
 
 class Lease:
-    """`renewal` counts keep-alives; an expiry that was proposed for an earlier one is void."""
+    """`renewal` rises with each keep-alive; an expiry that was proposed for an earlier one is void."""
 
     __slots__ = ("keys", "renewal", "ttl_s")
 
@@ -33,12 +33,14 @@ class Lease:
 
 
 class LeaseTable:
-    """The leases by id."""
+    """The leases by id. A new one's `renewal` begins at `first_renewal`, above that of every lease that has
+    ended: an expiry proposed for an ended lease is void for one granted later under its id."""
 
-    __slots__ = ("_leases",)
+    __slots__ = ("_leases", "first_renewal")
 
     def __init__(self) -> None:
         self._leases: dict[int, Lease] = {}
+        self.first_renewal = 0
 
     def __contains__(self, lease: int) -> bool:
         return lease in self._leases
@@ -58,16 +60,17 @@ class LeaseTable:
             raise lease_not_found(lease)
         return found
 
-    def add(self, lease: int, ttl_s: int, renewal: int = 0) -> Lease:
+    def add(self, lease: int, ttl_s: int, renewal: int | None = None) -> Lease:
         """Raises LeaseExists."""
         if lease in self._leases:
             raise lease_exists(lease)
-        added = self._leases[lease] = Lease(ttl_s, renewal)
+        added = Lease(ttl_s, self.first_renewal if renewal is None else renewal)
+        self._leases[lease] = added
         return added
 
     def remove(self, lease: int) -> None:
         """Forget the lease; its keys must be gone already."""
-        del self._leases[lease]
+        self.first_renewal = max(self.first_renewal, self._leases.pop(lease).renewal + 1)
 
     def move(self, key: bytes, old: int, new: int) -> None:
         """`key` leaves lease `old` for `new`; 0 stands for none."""

@@ -411,8 +411,8 @@ class StateMachine:
 
     def _grant(self, op: LeaseGrant) -> LeaseResult:
         check_grant(op, self._leases)
-        self._leases.add(op.lease, op.ttl_s)
-        return LeaseResult(self._view_revision(), op.lease, op.ttl_s)
+        lease = self._leases.add(op.lease, op.ttl_s)
+        return LeaseResult(self._view_revision(), op.lease, op.ttl_s, lease.renewal)
 
     def _keep_alive(self, op: LeaseKeepAlive) -> LeaseResult:
         lease = self._leases.get(op.lease)
@@ -446,4 +446,5 @@ class StateMachine:
         leases = [(view.lease, view.ttl_s, view.renewal) for view in self._leases.views()]
         edge = self._history.at(self._compact_revision)
         sessions = tuple(self._sessions.copies())
-        return Pin(self._revision, self._compact_revision, leases, edge, sessions, self.alarms)
+        first = self._leases.first_renewal
+        return Pin(self._revision, self._compact_revision, leases, edge, sessions, self.alarms, first)

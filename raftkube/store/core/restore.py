@@ -67,6 +67,7 @@ def build_image(chunks: Iterable[bytes]) -> Generator[None, None, Image]:
     if kind != HEADER or header[0] not in FORMATS_READ:
         raise InvariantViolation(f"not a snapshot of format {FORMAT}")
     image = Image(revision=header[1], compact_revision=header[2])
+    image.leases.first_renewal = header[3] if len(header) > 3 else 0
     image.space = Space(max(image.compact_revision, 1) + 1)
     for kind, items in sections:
         yield from _add_section(image, kind, items)

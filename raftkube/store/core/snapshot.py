@@ -3,7 +3,7 @@
 A snapshot is a stream of sections, each the msgpack array [kind, crc32 of the payload, payload], with
 the payload in msgpack itself:
 
-    HEADER   [format, revision, compact_revision]
+    HEADER   [format, revision, compact_revision, first renewal of the next lease (since format 2)]
     LEASES   [[lease, ttl_s, renewal], ...]
     SESSIONS [[session, acknowledged_below, highest, [[sequence, packed result], ...]], ...], in the order
              of their last use
@@ -69,6 +69,7 @@ class Pin:
     edge: tuple[Event, ...]
     sessions: Sequence[SessionCopy] = ()
     alarms: Sequence[tuple[str, str]] = ()
+    first_renewal: int = 0
 
 
 def snapshot_chunks(pin: Pin, keyspace: Keyspace, history: EventHistory) -> Iterator[bytes]:
@@ -100,7 +101,7 @@ def hash_slices(pin: Pin, keyspace: Keyspace, history: EventHistory) -> Generato
 
 
 def _sections(pin: Pin, keyspace: Keyspace, history: EventHistory) -> Iterator[Section]:
-    yield HEADER, _pack([FORMAT, pin.revision, pin.compact_revision])
+    yield HEADER, _pack([FORMAT, pin.revision, pin.compact_revision, pin.first_renewal])
     for batch in _batches(pin.leases):
         yield LEASES, _pack(batch)
     for sessions in _batches_by_size(pin.sessions, _session_bytes):
