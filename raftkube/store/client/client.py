@@ -22,6 +22,7 @@ from raftkube.errors import (
     NoLeader,
     NotLeader,
     Overloaded,
+    SessionUnknown,
     Stopped,
     StoreError,
     Unreachable,
@@ -29,36 +30,15 @@ from raftkube.errors import (
 from raftkube.net import Address, Network, TlsFiles, parse_address
 from raftkube.rng import Rng, system_rng
 from raftkube.store.client.connection import MemberConnection, NotSent, open_connection
+from raftkube.store.client.numbered_writes import NumberedWrites
+from raftkube.store.client.operations import NUMBERED, READS, Operations
 from raftkube.store.client.watch import Watch, WatchOptions
 from raftkube.wire import rpc
-from raftkube.wire.store import (
-    Compact,
-    CompactResult,
-    DeleteRange,
-    DeleteRangeResult,
-    KeyValue,
-    LeaseGrant,
-    LeaseKeepAlive,
-    LeaseList,
-    LeaseListResult,
-    LeaseResult,
-    LeaseRevoke,
-    LeaseTimeToLive,
-    Op,
-    Put,
-    PutResult,
-    Range,
-    RangeResult,
-    Txn,
-    TxnResult,
-    op_to_wire,
-    result_from_wire,
-)
+from raftkube.wire.store import Op, Range, RangeResult, op_to_wire, result_from_wire
 
 _BACKOFF_MIN_S: Final = 0.01
 _BACKOFF_MAX_S: Final = 0.2
 _FOLLOW_S: Final = 10.0
-_READS = (Range, LeaseTimeToLive, LeaseList)
 _Result = TypeVar("_Result")
 
 
@@ -72,7 +52,7 @@ class _Member:
         self.dialing = trio.Lock()
 
 
-class StoreClient:
+class StoreClient(Operations):
     """Use `async with StoreClient.open(...) as client`. Any number of tasks may call it."""
 
     def __init__(
@@ -85,6 +65,7 @@ class StoreClient:
         clock: Clock,
         rng: Rng,
         pinned: bool,
+        exactly_once: bool,
         on_retry: Callable[[str], None] | None,
         nursery: trio.Nursery,
     ) -> None:
@@ -96,6 +77,7 @@ class StoreClient:
         self._clock = clock
         self._rng = rng
         self._pinned = pinned
+        self._numbered = NumberedWrites(self._send) if exactly_once and not pinned else None
         self._on_retry = on_retry
         self._nursery = nursery
         self._members = [_Member(address) for address in addresses]
@@ -114,22 +96,28 @@ class StoreClient:
         clock: Clock | None = None,
         rng: Rng | None = None,
         pinned: bool = False,
+        exactly_once: bool = False,
         on_retry: Callable[[str], None] | None = None,
     ) -> AsyncIterator[StoreClient]:
         """A client of the members at `addresses`; members are dialled when first needed.
 
         `pinned`: speak to the first address only and retry nothing: every error is raised as it is.
+        `exactly_once`: number the writes in a session of the store, so that they are sent again after an
+        indefinite error, too, until the caller's deadline, and take effect once. It costs a write to open
+        the session and one to close it, and a few bytes with each write.
         `on_retry` is told why something has to be tried again.
         """
         failure: Exception | None = None
         async with trio.open_nursery() as nursery:
             client = cls(
                 network, addresses, tls, name=name, clock=clock or SystemClock(), rng=rng or system_rng(),
-                pinned=pinned, on_retry=on_retry, nursery=nursery,
+                pinned=pinned, exactly_once=exactly_once, on_retry=on_retry, nursery=nursery,
             )  # fmt: skip
             try:
                 nursery.start_soon(client._follow_members)
                 yield client
+                if client._numbered is not None:
+                    await client._numbered.close()
             except Exception as error:  # noqa: BLE001  # raised below, outside the nursery's groups
                 failure = error
             finally:
@@ -137,21 +125,6 @@ class StoreClient:
                 nursery.cancel_scope.cancel()
         if failure is not None:
             raise failure
-
-    # Operations, by etcd's names.
-
-    async def put(self, key: bytes, value: bytes, lease: int = 0, prev_kv: bool = False) -> PutResult:
-        """Raises LeaseNotFound, RequestTooLarge, InvalidRequest; indefinite: ConnectionLost and others."""
-        return await self._op(Put(key, value, lease, prev_kv), PutResult)
-
-    async def delete(self, key: bytes, range_end: bytes = b"", prev_kv: bool = False) -> DeleteRangeResult:
-        """Delete a key or range; `deleted` says how many there were."""
-        return await self._op(DeleteRange(key, range_end, prev_kv), DeleteRangeResult)
-
-    async def get(self, key: bytes) -> KeyValue | None:
-        """The newest version of `key` (linearizable), None if there is none."""
-        result = await self.range(Range(key))
-        return result.kvs[0] if result.kvs else None
 
     async def range(
         self, op: Range, *, serializable: bool = False, member: Address | str | None = None
@@ -161,34 +134,6 @@ class StoreClient:
         method = rpc.RANGE_SERIALIZABLE if serializable else rpc.OP
         wire = await self._call(method, [op_to_wire(op)], write=False, member=member)
         return cast(RangeResult, result_from_wire(wire))
-
-    async def txn(self, op: Txn) -> TxnResult:
-        """All or nothing, in one revision."""
-        return await self._op(op, TxnResult)
-
-    async def compact(self, revision: int) -> CompactResult:
-        """Forget what reads at or above `revision` do not need. Raises Compacted, FutureRevision."""
-        return await self._op(Compact(revision), CompactResult)
-
-    async def lease_grant(self, ttl_s: int, lease: int = 0) -> LeaseResult:
-        """lease 0: the store chooses the id. Raises LeaseExists."""
-        return await self._op(LeaseGrant(lease, ttl_s), LeaseResult)
-
-    async def lease_revoke(self, lease: int) -> LeaseResult:
-        """End a lease and delete its keys. Raises LeaseNotFound."""
-        return await self._op(LeaseRevoke(lease), LeaseResult)
-
-    async def lease_keep_alive(self, lease: int) -> LeaseResult:
-        """Renew for its whole TTL. Raises LeaseNotFound: it has ended."""
-        return await self._op(LeaseKeepAlive(lease), LeaseResult)
-
-    async def lease_time_to_live(self, lease: int, keys: bool = False) -> LeaseResult:
-        """What is left of it, by the leader's clock, and on request its keys."""
-        return await self._op(LeaseTimeToLive(lease, keys), LeaseResult)
-
-    async def leases(self) -> LeaseListResult:
-        """The ids of all leases."""
-        return await self._op(LeaseList(), LeaseListResult)
 
     # The cluster.
 
@@ -308,13 +253,25 @@ class StoreClient:
     # Inside.
 
     async def _op(self, op: Op, kind: type[_Result]) -> _Result:
-        wire = await self._call(rpc.OP, [op_to_wire(op)], write=not isinstance(op, _READS))
+        if self._numbered is not None and isinstance(op, NUMBERED):
+            wire = await self._numbered.write(op)
+        else:
+            wire = await self._call(rpc.OP, [op_to_wire(op)], write=not isinstance(op, READS))
         result = result_from_wire(wire)
         assert isinstance(result, kind)
         return result
 
+    async def _send(self, op: list[Any], doubts: list[StoreError]) -> Any:
+        return await self._call(rpc.OP, [op], write=False, doubts=doubts)
+
     async def _call(
-        self, method: str, arguments: list[Any], *, write: bool, member: Address | str | None = None
+        self,
+        method: str,
+        arguments: list[Any],
+        *,
+        write: bool,
+        member: Address | str | None = None,
+        doubts: list[StoreError] | None = None,
     ) -> Any:
         if member is not None or self._pinned:
             return await self._call_once(await self._find(member), method, arguments)
@@ -324,6 +281,10 @@ class StoreClient:
             try:
                 return await self._call_once(target, method, arguments)
             except (NotLeader, NoLeader, Overloaded, Stopped, Unreachable, Indefinite) as error:
+                if isinstance(error, SessionUnknown):
+                    raise
+                if doubts is not None and isinstance(error, Indefinite):
+                    doubts.append(error)
                 if write and isinstance(error, Indefinite):
                     if isinstance(error, ConnectionLost):
                         self._turn_from(target, error)

@@ -11,7 +11,7 @@ from raftkube.store.core.restore import all_at_once
 from raftkube.store.server.activity import Activity
 from raftkube.types import LogIndex
 from raftkube.wire.frames import unpack
-from raftkube.wire.store import LeaseResult, Result, TxnResult, op_from_wire
+from raftkube.wire.store import LeaseResult, Once, Result, TxnResult, op_from_wire
 
 _CHUNK_BYTES: Final = 1024 * 1024
 Revisions = list[tuple[Any, tuple[Any, ...]]]
@@ -63,10 +63,13 @@ class StoreMachine:
             op = op_from_wire(wire)
         except StoreError as error:
             return error  # the same on every member
+        repeated = self.core.repeats(op)
         result = self.core.apply(op)
+        if repeated:
+            return result  # what it tells of has happened before, and may be over
         if isinstance(result, LeaseResult):
             self._on_lease(result)
-            self.activity.note_lease(op, result)
+            self.activity.note_lease(op.op if isinstance(op, Once) else op, result)
         elif isinstance(result, TxnResult):
             self.activity.note_applied(result.responses)
             for part in result.responses:

@@ -20,12 +20,13 @@ from raftkube.store.server.machine import StoreMachine
 from raftkube.store.server.service import Identity, Service, Suspension
 from raftkube.store.server.session import Session
 from raftkube.store.server.settings import ServerSettings
-from raftkube.wire.store import Compact, Op, op_to_wire
+from raftkube.wire.store import Compact, Op, SessionClose, op_to_wire
 
 log = structlog.get_logger(__name__)
 
 _TRIM_REVISIONS: Final = 256  # freed in one step, about a millisecond
 _TRIMS_MAX: Final = 256  # in a row; a snapshot being taken forbids them for a while
+_CLOSED_AT_ONCE: Final = 64  # sessions
 _DISCARD_KEYS: Final = 1_024  # of a state that a snapshot replaced: about a millisecond
 
 
@@ -147,6 +148,7 @@ class StoreServer:
             clock=self._clock,
             rng=self._rng,
             suspension=self._suspension,
+            quota_bytes=self._settings.quota_bytes,
         )
 
     def _state_replaced(self) -> None:
@@ -168,7 +170,9 @@ class StoreServer:
             if self._leading:
                 target = self._window.target(self._clock.monotonic(), core.revision)
                 if target > core.compact_revision:
-                    await self._compact(target)
+                    await self._propose_by_itself(Compact(target))
+                for view in core.oldest_sessions(beyond=self._settings.sessions_max)[:_CLOSED_AT_ONCE]:
+                    await self._propose_by_itself(SessionClose(view.session, view.highest))
             for _ in range(_TRIMS_MAX):
                 if self._machine.core.trim(_TRIM_REVISIONS):
                     break
@@ -178,8 +182,8 @@ class StoreServer:
                     break
                 await trio.lowlevel.checkpoint()
 
-    async def _compact(self, revision: int) -> None:
+    async def _propose_by_itself(self, op: Compact | SessionClose) -> None:
         try:
-            await self._propose_own(Compact(revision))
+            await self._propose_own(op)
         except StoreError as error:
-            log.info("compaction_deferred", revision=revision, error=error.message)
+            log.info("upkeep_deferred", operation=repr(op), error=error.message)

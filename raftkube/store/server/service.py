@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
+import trio
 
 from raftkube.clock import Clock
 from raftkube.errors import DeadlineExpired, InvalidRequest, NotLeader, Stopped, StoreError
@@ -18,16 +19,21 @@ from raftkube.store.server.consensus import Consensus, Done, ReadGate
 from raftkube.store.server.hub import Hub
 from raftkube.store.server.lease_clock import LeaseClock
 from raftkube.store.server.machine import StoreMachine
+from raftkube.store.server.quota import Quota
 from raftkube.types import member_name
 from raftkube.version import VERSION
 from raftkube.wire.store import (
+    Alarm,
+    AlarmList,
     LeaseExpire,
     LeaseGrant,
     LeaseList,
     LeaseResult,
     LeaseTimeToLive,
+    Once,
     Op,
     Range,
+    SessionOpen,
     Txn,
     op_to_wire,
 )
@@ -96,7 +102,9 @@ class Service:
         clock: Clock,
         rng: Rng,
         suspension: Suspension | None = None,
+        quota_bytes: int = 0,
     ) -> None:
+        self._quota = Quota(machine, consensus, identity.name, quota_bytes)
         self.suspension = suspension or Suspension()
         self.identity = identity
         self.machine = machine
@@ -106,6 +114,7 @@ class Service:
         self.reads = reads
         self.clock = clock
         self._rng = rng
+        self._hashing = trio.Lock()
 
     def submit(self, op: Op, deadline: float, done: Done) -> None:
         """Carry out `op` unless `deadline` (monotonic seconds) has passed; `done` gets the result or a
@@ -113,15 +122,18 @@ class Service:
         is invalid, or it cannot be proposed now."""
         if isinstance(op, LeaseExpire):
             raise InvalidRequest("a lease's expiry is proposed by the store itself", field="op")
-        validate(op)
-        if isinstance(op, Range | LeaseTimeToLive | LeaseList):
+        if isinstance(op, Alarm) and op.active:
+            raise InvalidRequest("alarms are raised by the store itself", field="active")
+        request_bytes = validate(op)
+        if isinstance(op, Range | LeaseTimeToLive | LeaseList | AlarmList):
             self.reads.submit(lambda error: done(error if error is not None else lambda: self.read(op)))
         else:
             if deadline <= self.clock.monotonic():
                 raise DeadlineExpired("the deadline passed before the operation was proposed")
+            self._quota.check(op, request_bytes)
             self._propose([op_to_wire(self._stamp(op))], lambda outcome: done(_only(outcome)))
 
-    def read(self, op: Range | LeaseTimeToLive | LeaseList) -> Any:
+    def read(self, op: Range | LeaseTimeToLive | LeaseList | AlarmList) -> Any:
         """The answer, or the StoreError, from this member's state as it is."""
         self.machine.activity.ranges += isinstance(op, Range)
         try:
@@ -155,19 +167,31 @@ class Service:
             "journal_bytes": view.journal_bytes,
             "revision": core.revision,
             "compact_revision": core.compact_revision,
+            "db_size": core.db_size,
+            "db_size_in_use": core.db_size_in_use,
+            "quota_bytes": self._quota.quota_bytes,
+            "alarms": [list(alarm) for alarm in core.alarms],
             "errors": list(view.errors),
         }
 
-    def state_hash(self) -> dict[str, Any]:
-        """The hash of this member's state, with what it is the hash of. Raises Stopped: it has none yet."""
+    async def state_hash(self) -> dict[str, Any]:
+        """The hash of this member's state as it is now, with what it is the hash of; the member goes on
+        meanwhile. Raises Stopped: it has none yet."""
         self.suspension.check_reads()
-        core = self.machine.core
-        return {
-            "revision": core.revision,
-            "compact_revision": core.compact_revision,
-            "applied_index": self.consensus.view().applied_index,
-            "hash": f"{core.state_hash():016x}",
-        }
+        async with self._hashing:  # one at a time, so that many asked for take no more of a turn than one
+            core = self.machine.core
+            told = {
+                "revision": core.revision,
+                "compact_revision": core.compact_revision,
+                "applied_index": self.consensus.view().applied_index,
+            }
+            slices = core.hash_slices()  # of this moment: what is applied from now on does not show
+            while True:
+                try:
+                    next(slices)
+                except StopIteration as done:
+                    return {**told, "hash": f"{done.value:016x}"}
+                await trio.lowlevel.checkpoint()
 
     def member_list(self) -> list[dict[str, Any]]:
         """The members, and which of them leads as far as this one knows."""
@@ -228,6 +252,7 @@ class Service:
     def submit_puts(self, puts: list[Any], done: Done) -> None:
         """Propose operations for which `is_plain_put` holds, together; `done` gets the list of their results
         or one StoreError. Raises StoreError, definite: they cannot be proposed now."""
+        self._quota.check_puts(puts)
         self._propose(puts, done)
 
     def _propose(self, operations: list[Any], done: Done) -> None:
@@ -245,9 +270,13 @@ class Service:
             raise self.not_leader() from None
 
     def _stamp(self, op: Op) -> Op:
-        """Choose what apply may not: the ids of new leases."""
+        """Choose what apply may not: the ids of new leases and sessions."""
         if isinstance(op, LeaseGrant) and not op.lease:
             return op._replace(lease=self._rng.randrange(1, 2**63))
+        if isinstance(op, SessionOpen) and not op.session:
+            return SessionOpen(self._rng.randrange(1, 2**63))
+        if isinstance(op, Once):
+            return op._replace(op=self._stamp(op.op))
         if isinstance(op, Txn):
             return op._replace(
                 success=tuple([self._stamp(item) for item in op.success]),

@@ -31,7 +31,7 @@ from raftkube.store.server.service import Service
 from raftkube.store.server.settings import ServerSettings
 from raftkube.wire import rpc
 from raftkube.wire.frames import FrameError, FrameReader, unpack
-from raftkube.wire.store import PutResult, Range, op_from_wire, result_to_wire
+from raftkube.wire.store import Alarm, PutResult, Range, op_from_wire, result_to_wire
 
 log = structlog.get_logger(__name__)
 
@@ -76,7 +76,7 @@ class Session:
             rpc.WATCH_CANCEL: self._watch_cancel,
             rpc.WATCH_PROGRESS: self._watch_progress,
             rpc.STATUS: lambda request: self._answer(request.id, self._service.status()),
-            rpc.HASH: lambda request: self._answer(request.id, self._service.state_hash()),
+            rpc.HASH: lambda request: self._nursery.start_soon(self._hash, request),
             rpc.MEMBER_LIST: lambda request: self._answer(request.id, self._service.member_list()),
             **dict.fromkeys(MEMBER_METHODS, self._change_members),
             rpc.SNAPSHOT: lambda request: self._nursery.start_soon(self._send_snapshot, request),
@@ -233,6 +233,8 @@ class Session:
     def _op(self, request: rpc.Request) -> None:
         op = op_from_wire(_only_argument(request))
         request_id = request.id
+        if isinstance(op, Alarm):
+            self._check_admin("to disarm an alarm")
 
         def done(outcome: Any) -> None:
             self._when_room(lambda: self._finish(request_id, outcome() if callable(outcome) else outcome))
@@ -266,6 +268,12 @@ class Session:
         try:
             await self._service.change_members(change)
             self._answer(request.id, [change.id])
+        except StoreError as error:
+            self._fail(request.id, error)
+
+    async def _hash(self, request: rpc.Request) -> None:
+        try:
+            self._answer(request.id, await self._service.state_hash())
         except StoreError as error:
             self._fail(request.id, error)
 

@@ -16,6 +16,9 @@ class ServerSettings:
     requests_in_flight_max: per connection; beyond it the connection is not read.
     history_s, history_revisions_max: revisions older than the first, or beyond the second, are compacted
         by the leader. 0 switches either bound off.
+    quota_bytes: of what the store holds (StateMachine.db_size_in_use); what would exceed it is refused and
+        raises the alarm NOSPACE. 0: none.
+    sessions_max: of numbered writes; beyond it the leader closes those that were not used for longest.
     pause_s: a lease clock that wakes this late was stopped, and does not count that time.
     health_timeout_s: how long a health check waits for a linearizable read.
     loop_lag_warn_s: an event loop that turns this late is worth a warning.
@@ -28,6 +31,8 @@ class ServerSettings:
     history_s: float = 300.0
     history_revisions_max: int = 100_000
     compaction_interval_s: float = 1.0
+    quota_bytes: int = 2 * 1024 * 1024 * 1024
+    sessions_max: int = 1_024
     pause_s: float = 0.25
     health_timeout_s: float = 2.0
     loop_lag_warn_s: float = 0.5
