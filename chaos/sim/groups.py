@@ -33,6 +33,7 @@ class GroupOptions:
     dump_file: bool = True  # stock only: `fullDumpFile` is set
     dump_s: float = 0.0  # stock only: how long its forked child writes a dump
     membership: bool = False  # stock only: `dynamicMembershipChange`
+    tick_s: float = 0.05  # stock only: `autoTickPeriod`
     use_batch: bool = False  # stock only: `appendEntriesUseBatch`
     batch_bytes: int = 65_536  # stock only: `appendEntriesBatchSizeBytes`
 

@@ -28,6 +28,7 @@ class SimNetwork:
     def __init__(self, rng: Rng, *, delay_s: tuple[float, float] = (0.0002, 0.002)) -> None:
         self.rng = rng
         self.delay_s = delay_s
+        self.sent_count = 0  # messages, as far as members send each by itself
         self._trace = hashlib.sha256()
         self._listeners: dict[Address, SimListener] = {}
         self._connections: list[SimConnection] = []
@@ -78,10 +79,10 @@ class SimNetwork:
                 connection.break_now()
 
     def break_end(self, local: str, remote: str) -> None:
-        """Connections between the two hosts fail on the end of `local`; `remote` is not told, and reads on
-        what was under way (the reset was lost, as behind a firewall that forgot the connection)."""
+        """Connections that `local` dialled fail on its end; `remote` is not told, and reads on what was
+        under way (the reset was lost, as behind a firewall that forgot the connection)."""
         for connection in self._alive():
-            if (connection.local, connection.remote) == (local, remote):
+            if (connection.local, connection.remote) == (local, remote) and connection.dialled:
                 connection.die()
 
     def stall(self, source: str, target: str) -> None:
@@ -145,7 +146,7 @@ class SimHost:
             raise ConnectionRefusedError(f"{address} refused the connection")
         ours = SimConnection(network, self.name, listener.host, listener.identity)
         theirs = SimConnection(network, listener.host, self.name, self.identity)
-        ours.other, theirs.other = theirs, ours
+        ours.other, theirs.other, ours.dialled = theirs, ours, True
         network._connections += [ours, theirs]
         listener.offer(theirs)
         return ours
@@ -209,6 +210,7 @@ class SimConnection:
         self._out_bytes = 0
         self._last_at = 0.0
         self._ended = self._broken = self._closed = False
+        self.dialled = False  # by this end
         self.stalled = False  # what this end sent stays under way
         self._parked: trio.CancelScope | None = None
         self._changed = trio.Event()
@@ -236,6 +238,7 @@ class SimConnection:
         if data:
             self._last_at = max(self._last_at, trio.current_time() + self._network.delay())
             self._out.append((self._last_at, data))
+            self._network.sent_count += 1
             self._network.trace(self.local, self.remote, len(data), zlib.crc32(data))
             self._out_bytes += len(data)
             parked = self.other._parked

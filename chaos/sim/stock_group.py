@@ -3,7 +3,7 @@
 Everything that decides is stock: `SyncObj`, `FileJournal`, `Serializer`, pickle over the wire. What is put
 under it are pysyncobj's own hooks: a `Transport` (one connection for each pair, dialled by the higher
 name, as its TCPTransport does), the journal's factory, the clock and the random source. Its threads, forks
-and polling are tasks of the simulation: a member ticks when a message arrives and at least every 50 ms.
+and polling are tasks of the simulation: a member ticks when a message arrives and every `tick_s`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from raftkube.errors import NoLeader, ProposalTimeout, Stopped
 from raftkube.rng import seeded_rng
 from raftkube.store.raft.private import Member
 
-TICK_S: Final = 0.05  # stock's autoTickPeriod
 _DISK_BYTES: Final = 1 << 26  # a journal that reads its own damage as an offset wants gigabytes
 JOURNAL, DUMP = "journal", "dump"
 
@@ -258,7 +257,7 @@ class StockGroup:
             host.tick()
             if self.view(host.name).leads:
                 self.observer.saw_leader(host.name, self.term(host.name))
-            with trio.move_on_after(TICK_S):
+            with trio.move_on_after(self.options.tick_s):
                 await host.wake.wait()
 
     def _conf(self, host: StockHost) -> SyncObjConf:
@@ -332,6 +331,14 @@ class StockGroup:
             self.core(name).put(operation, callback=answer)
         if not self.options.use_batch:
             host.wake.set()  # its pipe notifier
+        return answer
+
+    def add_member(self, name: str, new: str) -> Answer:
+        """Ask the leader `name` for one more member; refused at once, or answered when it is applied."""
+        answer = Answer()
+        with self.hosts[name].now_world():
+            self.core(name).addNodeToCluster(Member(new), callback=answer)
+        self.hosts[name].wake.set()
         return answer
 
     async def propose_on(self, name: str, operation: bytes) -> int:

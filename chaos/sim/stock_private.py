@@ -5,7 +5,7 @@ Stock pysyncobj opens files, maps them and reads the clock through module global
 replaced is the file system under it, never a line of its logic: `FileJournal`, `MetaStorer`, `Serializer`
 and `SyncObj` run as they are.
 
-Two things differ from a real process. Its clock creeps by 10 µs with every look, for stock has loops that
+Two things differ from a real process. Its clock creeps by 0.2 ms with every look, for stock has loops that
 only end by time. A mapping (mmap) is a file on the simulated disk: what is written to it is there for the
 process, and durable only once something syncs it.
 """
@@ -30,7 +30,7 @@ from chaos.sim.disk import SimDisk, SimFile
 from raftkube.rng import Rng
 from raftkube.store.raft.private import LEADER, World
 
-_CREEP_S: Final = 10e-6
+_CREEP_S: Final = 200e-6
 
 
 class StockWorld(World):
