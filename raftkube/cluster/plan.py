@@ -78,7 +78,6 @@ def _stores(config: ClusterConfig, state: ClusterState, take_port: TakePort) -> 
         member.name: {
             "client": take_port(f"{member.name}/client", member.client_port),
             "peer": take_port(f"{member.name}/peer", member.peer_port),
-            "metrics": take_port(f"{member.name}/metrics", 0),
         }
         for member in config.members
     }

@@ -53,6 +53,7 @@ async def members(
     absent: tuple[str, ...] = (),
     tls: Callable[[str], TlsFiles] | None = None,
     settings: ServerSettings | None = None,
+    raft: RaftSettings | None = None,
 ) -> AsyncIterator[Members]:
     """The members `names`, each with one metrics port (https if there are TLS files), of a cluster to which
     the `absent` ones belong as well."""
@@ -76,6 +77,7 @@ async def members(
             peer_tls=files,
             listen_metrics=(MetricsListen(LOOPBACK, files),),
             server=settings or ServerSettings(),
+            raft=raft or RaftSettings(),
         )
         disk = SystemDisk(str(directory / f"{name}.data"))
         try:
