@@ -27,6 +27,7 @@ from chaos.sim.fuzz_run import Outcome, run_seed
 from chaos.sim.groups import Kind
 
 _MEMORY_BYTES = 4 << 30  # a seed that wants more has gone mad; the machine is not its own
+_WRITE_EVERY = 10  # seeds
 _SUMMED = ("proposed", "acknowledged", "refused", "unknown", "unanswered", "died", "reads", "lost")
 
 
@@ -63,20 +64,36 @@ def main(
         raise click.BadParameter(f"{seeds!r} is not A:B, such as 0:100", param_hint="--seeds") from None
     if last <= first:
         raise click.BadParameter(f"{seeds!r} holds no seed: B must exceed A", param_hint="--seeds")
-    outcomes, started = [], time.perf_counter()
+    outcomes: list[Outcome] = []
+    result: dict[str, Any] = {}
+    started = time.perf_counter()
     for outcome in _outcomes(range(first, last), kind, duration, level, jobs):
         outcomes.append(outcome)
         if outcome.violations or not quiet:
             _report(outcome, kind, duration, level)
-    result = summary(outcomes, kind, duration, level)
-    result["wall_s"] = round(time.perf_counter() - started, 1)
-    result["simulated_s_per_wall_s"] = round(result["simulated_s"] / result["wall_s"], 1)
-    result["jobs"] = jobs
-    print(json.dumps({key: value for key, value in result.items() if key != "failing"}, indent=1))
+        if len(outcomes) % _WRITE_EVERY == 0 or len(outcomes) == last - first:
+            result = summary(outcomes, kind, duration, level)
+            result |= _speed(result["simulated_s"], time.perf_counter() - started, jobs)
+            _write(result, out)
+    click.echo(json.dumps({key: value for key, value in result.items() if key != "failing"}, indent=1))
+    sys.exit(1 if result["seeds_with_a_violation"] else 0)
+
+
+def _speed(simulated_s: float, wall_s: float, jobs: int) -> dict[str, Any]:
+    return {
+        "wall_s": round(wall_s, 1),
+        "cpu_s": round(time.process_time(), 1) if jobs == 1 else None,
+        "simulated_s_per_wall_s": round(simulated_s / wall_s, 1),
+        "simulated_s_per_cpu_s": round(simulated_s / time.process_time(), 1) if jobs == 1 else None,
+        "jobs": jobs,
+    }
+
+
+def _write(result: dict[str, Any], out: str | None) -> None:
+    """What is known so far, so that a run that is ended early was not for nothing."""
     if out is not None:
         Path(out).parent.mkdir(parents=True, exist_ok=True)
         Path(out).write_text(json.dumps(result, indent=1) + "\n")
-    sys.exit(1 if result["seeds_with_a_violation"] else 0)
 
 
 def _outcomes(seeds: range, kind: Kind, duration_s: float, level: Level, jobs: int) -> Iterator[Outcome]:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from chaos.sim.disk import SimDisk
 from chaos.sim.groups import GroupOptions, Kind
 from chaos.sim.scenario import Scenario, run
+from chaos.sim.stock_private import StockWorld, open_journal
+from raftkube.errors import DiskFailed
+from raftkube.rng import seeded_rng
+from raftkube.store.raft.journal import SegmentedJournal
 
 KINDS = pytest.mark.parametrize("kind", ["stock", "raftkube"])
 _WRITES = [b"%04d" % number + b"x" * 700 for number in range(20)]
@@ -95,3 +100,62 @@ def test_damage_is_said_where_it_is(kind: Kind) -> None:
     said = run(kind, story, GroupOptions(size=1))
     print(said)
     assert (said.startswith("error: unpack")) if kind == "stock" else ("damaged at byte" in said)
+
+
+def test_a_torn_vote_reads_as_no_vote_in_stock() -> None:
+    """`.meta` is written anew for each vote, never synced, and any error in reading it means "term 0"."""
+    disk = SimDisk(seeded_rng(1))
+    world = StockWorld(seeded_rng(1), disk)
+    journal = open_journal(world, "journal")
+    with world:
+        journal.setCurrentTerm(7, "store-2")
+    disk.damage("journal.meta", lambda data: data.clear())
+    reopened = open_journal(world, "journal")
+    assert (reopened.getCurrentTerm(), reopened.getVotedForNodeId()) == (0, None)
+
+
+class _Still:
+    def monotonic(self) -> float:
+        return 0.0
+
+    def wall(self) -> float:
+        return 0.0
+
+
+def test_a_vote_is_whole_or_not_there_in_raftkube() -> None:
+    """A power loss at every step of the disk: what `sync` returned for is there, else the vote before it."""
+    crashed = True
+    steps = 0
+    while crashed:
+        steps += 1
+        disk = SimDisk(seeded_rng(steps))
+        journal = SegmentedJournal(disk, seeded_rng(1), _Still())
+        journal.setCurrentTerm(6, "store-3")
+        journal.sync()
+        journal.setCurrentTerm(7, "store-2")
+        crashed = _crash_in_sync(disk, journal, steps)
+        disk.crash(lose_all=steps % 2 == 0)
+        reopened = SegmentedJournal(disk, seeded_rng(2), _Still())
+        found = (reopened.getCurrentTerm(), reopened.getVotedForNodeId())
+        assert found == (7, "store-2") or (crashed and found == (6, "store-3"))
+    assert steps > 2
+
+
+def _crash_in_sync(disk: SimDisk, journal: SegmentedJournal, steps: int) -> bool:
+    """Sync; True if the disk failed at its step number `steps`."""
+    left = steps
+
+    def count(step: str) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            raise OSError(5, f"no power before {step}")
+
+    disk.before = count
+    try:
+        journal.sync()
+    except DiskFailed:
+        return True
+    finally:
+        disk.before = lambda step: None
+    return False

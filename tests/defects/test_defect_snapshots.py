@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import pickle
+from typing import Any
+
 import pytest
+import trio
 
 from chaos.sim.groups import GroupOptions, Kind
+from chaos.sim.guarded_group import GuardedGroup
 from chaos.sim.scenario import Scenario, Told, run
+from chaos.sim.stock_group import StockGroup
 from raftkube.rng import seeded_rng
+from raftkube.store.raft import messages as msg
 
 KINDS = pytest.mark.parametrize("kind", ["stock", "raftkube"])
 
@@ -121,3 +128,94 @@ def test_power_loss_after_a_compaction_loses_nothing(kind: Kind) -> None:
 
     lost = [run(kind, story, seed=seed) for seed in range(4)]
     assert (min(lost) > 0) if kind == "stock" else (lost == [0, 0, 0, 0])
+
+
+def _messages_to(scenario: Scenario, name: str, *messages: Any) -> list[Any]:
+    """Messages of "store-2" for `name`, which is cut off; what it sends from now on."""
+    group, sent = scenario.group, []
+    if isinstance(group, StockGroup):
+        transport = group.hosts[name].transport
+        assert transport is not None
+        transport.send = lambda node, message: sent.append(message) or True  # type: ignore[method-assign]
+        for message in messages:
+            group.hosts[name].received("store-2", message)
+    else:
+        assert isinstance(group, GuardedGroup)
+        peers = group.node(name)._peers
+        peers.send = lambda to, message: sent.append(message)  # type: ignore[method-assign]
+        for message in messages:
+            group.node(name).received("store-2", [message])
+    return sent
+
+
+_TERM = 50
+_LOG = [(b"\x01", index, _TERM) for index in range(3, 102)]  # nothing but first entries of a term
+
+
+def _append(kind: Kind) -> Any:
+    """Everything, from entry 2, which everybody holds, on."""
+    if kind == "stock":
+        return {"type": "append_entries", "term": _TERM, "commit_index": 101, "prevLogIdx": 2,
+                "prevLogTerm": 1, "entries": _LOG}  # fmt: skip
+    return [msg.APPEND, _TERM, 101, 2, 1, [list(entry) for entry in _LOG]]
+
+
+def _snapshot(kind: Kind, data: bytes) -> list[Any]:
+    """A snapshot up to entry 60."""
+    if kind == "stock":
+        head = {"type": "append_entries", "term": _TERM, "commit_index": 101}
+        return [{**head, "serialized": (data, True, False)}, {**head, "serialized": (b"", False, True)}]
+    return [[msg.SNAPSHOT, _TERM, 60, _TERM, 0, data, True]]
+
+
+@KINDS
+def test_a_snapshot_and_a_compaction_do_not_empty_the_log(kind: Kind) -> None:
+    """Stock installs a snapshot older than its log, in the log's place; the compaction that it had begun
+    before then removes what is left, and every tick fails from there on."""
+
+    async def story(scenario: Scenario) -> tuple[int, list[str]]:
+        group, name = scenario.group, "store-1"
+        await scenario.lead("store-3")
+        assert group.last_index(name) == 2
+        scenario.cut_off(name)
+        _messages_to(scenario, name, _append(kind))
+        await trio.sleep(0.1)
+        group.compact(name)
+        await trio.sleep(0.1)
+        older = pickle.dumps(([], _LOG[58], _LOG[57], set()))
+        _messages_to(scenario, name, *_snapshot(kind, older))
+        await trio.sleep(1.0)
+        last = group.last_index(name)
+        _messages_to(scenario, name, _append(kind))
+        return last, group.failures()
+
+    last, failures = run(kind, story, GroupOptions(dump_s=0.4), seed=_seed_led_by_store_3(kind))
+    assert last == (0 if kind == "stock" else 101)
+    assert any("IndexError" in failure for failure in failures) == (kind == "stock")
+
+
+def _seed_led_by_store_3(kind: Kind) -> int:
+    """A seed whose first leader is store-3, so that the logs hold exactly two entries."""
+
+    async def first(scenario: Scenario) -> str:
+        return await scenario.leader()
+
+    return next(seed for seed in range(1, 50) if run(kind, first, seed=seed) == "store-3")
+
+
+@KINDS
+def test_a_snapshot_that_cannot_be_loaded_is_not_acknowledged(kind: Kind) -> None:
+    """Stock passes over every error of a load, and says that it succeeded."""
+
+    async def story(scenario: Scenario) -> list[Any]:
+        await scenario.lead("store-3")
+        scenario.cut_off("store-1")
+        sent = _messages_to(scenario, "store-1", *_snapshot(kind, b"no snapshot at all"))
+        await trio.sleep(0.5)
+        return sent
+
+    sent = run(kind, story, seed=_seed_led_by_store_3(kind))
+    if kind == "stock":
+        assert {"type": "next_node_idx", "next_node_idx": 3, "reset": False, "success": True} in sent
+    else:
+        assert [message for message in sent if message[0] == msg.SNAPSHOT_OK and message[-1]] == []
