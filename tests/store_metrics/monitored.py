@@ -34,12 +34,19 @@ class Members:
     def __init__(self) -> None:
         self.network = TcpNetwork()
         self.cluster_id = ""
+        self.start: Callable[[str], Awaitable[object]]
         self.bound: dict[str, BoundAddresses] = {}
         self.scopes: dict[str, trio.CancelScope] = {}
+        self.ended: dict[str, trio.Event] = {}
 
     def client(self, tls: TlsFiles | None = None) -> AbstractAsyncContextManager[StoreClient]:
         addresses = [bound.client for bound in self.bound.values()]
         return StoreClient.open(self.network, addresses, tls, name="test", rng=seeded_rng(3))
+
+    async def stop(self, name: str) -> None:
+        """As a crash would end it."""
+        self.scopes[name].cancel()
+        await self.ended[name].wait()
 
     def metrics(self, name: str = "store-1") -> Address:
         return self.bound[name].metrics[0]
@@ -80,6 +87,7 @@ async def members(
             raft=raft or RaftSettings(),
         )
         disk = SystemDisk(str(directory / f"{name}.data"))
+        running.ended[name] = trio.Event()
         try:
             async with trio.open_nursery() as nursery:
                 running.scopes[name] = nursery.cancel_scope
@@ -87,11 +95,14 @@ async def members(
                 task_status.started()
         finally:
             disk.close()
+            running.ended[name].set()
 
+    clients = dict(zip(names, client_addresses, strict=True))
     async with trio.open_nursery() as nursery:
+        running.start = lambda name: nursery.start(run, name, clients[name])
         async with trio.open_nursery() as starting:
-            for name, client in zip(names, client_addresses, strict=True):
-                starting.start_soon(nursery.start, run, name, client)
+            for name in names:
+                starting.start_soon(running.start, name)
         yield running
         nursery.cancel_scope.cancel()
 

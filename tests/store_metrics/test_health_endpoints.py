@@ -10,7 +10,9 @@ import pytest
 import trio
 from monitored import Members, get, members, until
 
+from raftkube.errors import Stopped
 from raftkube.store.server.health import Health, alarms_on
+from raftkube.store.server.service import Suspension
 from raftkube.store.server.settings import ServerSettings
 
 NAMES = ("store-1", "store-2", "store-3")
@@ -36,8 +38,8 @@ async def test_a_member_that_serves_is_live_ready_and_healthy(tmp_path: Path) ->
         )
         assert await get(port, "/readyz?verbose") == (
             200,
-            "[+]ping ok\n[+]serializable_read ok\n[+]member ok\n[+]alarms ok\n[+]linearizable_read ok\n"
-            "readyz check passed\n",
+            "[+]ping ok\n[+]serializable_read ok\n[+]member ok\n[+]shutdown ok\n[+]alarms ok\n"
+            "[+]linearizable_read ok\nreadyz check passed\n",
         )
         assert await get(port, "/readyz/alarms") == (200, "ok")
         assert (await get(port, "/readyz/nothing"))[0] == 404
@@ -93,6 +95,7 @@ class _Stub:
         self.reads = type("R", (), {"submit": lambda _, done: self.on_read(done)})()
         self.on_read = lambda done: done(None)
         self._alarms = alarms
+        self.suspension = Suspension()
 
     def status(self) -> dict[str, Any]:
         return {"alarms": self._alarms}
@@ -135,6 +138,25 @@ async def test_a_read_that_never_comes_back_is_bounded(autojump_clock: trio.test
     assert status == 500
     assert "[-]linearizable_read failed: no leader confirmed a read within 0.5 s\n" in body
     assert trio.current_time() - started == pytest.approx(0.5)
+
+
+async def test_a_member_that_leaves_is_not_ready() -> None:
+    health = Health(_Stub(), 0.5, leaving=lambda: True)  # type: ignore[arg-type]
+    response = await health.respond("/readyz", "")
+    assert response is not None
+    assert (response.status, b"[-]shutdown failed: this member is shutting down\n" in response.body) == (
+        500,
+        True,
+    )
+    assert (await Health(_Stub(), 0.5).respond("/readyz", "")).status == 200  # type: ignore[arg-type,union-attr]
+
+
+async def test_a_member_without_state_reads_nothing() -> None:
+    stub = _Stub()
+    stub.suspension.reads = Stopped("failed: disk; there is no state here")
+    status, body = await _answer(stub, "/livez")
+    assert status == 500
+    assert "[-]serializable_read failed: failed: disk; there is no state here\n" in body
 
 
 async def test_answers_are_counted() -> None:

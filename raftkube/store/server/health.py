@@ -6,7 +6,7 @@ failed. `/health` answers as etcd's does, so that its probes and dashboards go o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 from urllib.parse import parse_qs
 
@@ -23,10 +23,12 @@ _KEY: Final = b"health"
 
 
 class Health:
-    """The checks of one member; each read waits at most `timeout_s`."""
+    """The checks of one member; each read waits at most `timeout_s`. `leaving`: it sends its clients away."""
 
-    def __init__(self, service: Service, timeout_s: float) -> None:
-        self._service = service
+    def __init__(
+        self, service: Service, timeout_s: float, *, leaving: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._service, self._leaving = service, leaving
         self._timeout_s = timeout_s
         self._counts = service.machine.activity.health_checks
         live: dict[str, Check] = {"ping": self._ping, "serializable_read": self._serializable_read}
@@ -35,6 +37,7 @@ class Health:
             "readyz": {
                 **live,
                 "member": self._member,
+                "shutdown": self._not_leaving,
                 "alarms": self._no_alarm,
                 "linearizable_read": self._linearizable_read,
             },
@@ -77,6 +80,7 @@ class Health:
     async def _serializable_read(self) -> str:
         await trio.lowlevel.checkpoint()
         try:
+            self._service.suspension.check_reads()
             self._service.machine.core.read(Range(_KEY, keys_only=True))
         except StoreError as error:
             return error.message
@@ -100,6 +104,10 @@ class Health:
     async def _member(self) -> str:
         await trio.lowlevel.checkpoint()
         return "; ".join(self._service.consensus.view().errors)
+
+    async def _not_leaving(self) -> str:
+        await trio.lowlevel.checkpoint()
+        return "this member is shutting down" if self._leaving() else ""
 
     async def _no_alarm(self) -> str:
         await trio.lowlevel.checkpoint()

@@ -225,6 +225,7 @@ class _Life:
         return Monitor(
             self._server.service,
             lambda: RaftFigures(node.status(), node.counters()),
+            leaving=lambda: self._server.leaving,
             clock=self._doors.clock,
             settings=self._config.server,
         )

@@ -55,6 +55,7 @@ class Monitor:
         service: Service,
         raft: Callable[[], RaftFigures],
         *,
+        leaving: Callable[[], bool] = lambda: False,
         clock: Clock,
         settings: ServerSettings,
     ) -> None:
@@ -62,7 +63,7 @@ class Monitor:
         self._raft = raft
         self._clock = clock
         self._runtime = Runtime(settings.loop_lag_warn_s)
-        self._health = Health(service, settings.health_timeout_s)
+        self._health = Health(service, settings.health_timeout_s, leaving=leaving)
         self._metrics = Metrics(self._sources)
 
     async def run(

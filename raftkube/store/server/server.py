@@ -132,6 +132,11 @@ class StoreServer:
             await self._drained.wait()
 
     @property
+    def leaving(self) -> bool:
+        """Whether it sends its clients away."""
+        return self._leaving
+
+    @property
     def service(self) -> Service:
         """What answers clients; only once `run` has started."""
         assert self._running is not None
