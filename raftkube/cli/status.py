@@ -13,7 +13,7 @@ _COLUMNS = ("NAME", "PHASE", "PID", "PORTS", "RESTARTS", "UPTIME")
 @click.option("--name", default="default", show_default=True, help="The cluster's name.")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def command(name: str, output: str) -> None:
-    """Show every component: whether it runs, as which process, on which ports."""
+    """Show every component: whether it runs, as which process, on which ports; what a store complains of."""
     import orjson
     import trio
 
@@ -28,6 +28,9 @@ def command(name: str, output: str) -> None:
     widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
     for row in rows:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    for component in status["components"]:
+        if component.get("reason"):
+            click.echo(f"{component['name']}: {component['reason']}")
 
 
 def _row(component: dict[str, Any]) -> tuple[str, ...]:

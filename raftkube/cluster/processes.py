@@ -30,6 +30,7 @@ _STABLE_S: Final = 30.0  # alive for so long: the next backoff starts anew
 _STOP_GRACE_S: Final = 10.0
 # A store member with a failed or damaged disk ends with this; nothing restarts it by itself.
 EXIT_FAILED: Final = 3
+_LAST_WORDS_BYTES_MAX: Final = 4096
 
 
 @dataclass(slots=True)
@@ -43,6 +44,7 @@ class Managed:
     restarts: int = 0
     backoff_s: float = _BACKOFF_FIRST_S
     last_exit: int | None = None
+    reason: str | None = None  # why it failed, in its own words
     wanted: bool = False
     changed: trio.Event = field(default_factory=trio.Event)
 
@@ -57,6 +59,7 @@ class Managed:
             "ports": dict(self.component.ports),
             "restarts": self.restarts,
             "last_exit": self.last_exit,
+            "reason": self.reason if self.phase == "failed" else None,
             "uptime_s": round(now_s - self.started_s, 1) if alive else None,
         }
 
@@ -158,6 +161,7 @@ class Processes:
                 continue
             if managed.last_exit == EXIT_FAILED:
                 managed.wanted, managed.phase = False, "failed"
+                managed.reason = self._last_words(managed)
                 log.error("component_failed", component=managed.component.name, log=self._log_path(managed))
                 continue
             managed.phase = "backoff"
@@ -174,6 +178,14 @@ class Processes:
             with trio.move_on_after(managed.backoff_s):
                 await changed.wait()
             managed.backoff_s = min(managed.backoff_s * 2, _BACKOFF_MAX_S)
+
+    def _last_words(self, managed: Managed) -> str:
+        """The sentence that the process ended with, of the last line of its log."""
+        path = self._state.log_of(managed.component.name)
+        with path.open("rb") as stream:
+            stream.seek(max(0, path.stat().st_size - _LAST_WORDS_BYTES_MAX))
+            lines = stream.read().decode(errors="replace").splitlines()
+        return lines[-1].removeprefix("raftkube: ") if lines else f"see {path}"
 
     def _log_path(self, managed: Managed) -> str:
         return str(self._state.log_of(managed.component.name))

@@ -5,6 +5,7 @@ Every wait here polls until it holds; the caller bounds it.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -12,13 +13,14 @@ import orjson
 import trio
 
 from raftkube.clock import Clock
-from raftkube.cluster.plan import Plan, kubelet_node
+from raftkube.cluster.plan import Component, Plan, kubelet_node
 from raftkube.cluster.state import ClusterState
 from raftkube.errors import ConfigError, StoreError
 from raftkube.net import Network, TlsFiles, parse_address
 from raftkube.net.http_client import HttpClient, HttpClientError
 from raftkube.rng import Rng
 from raftkube.store.client import StoreClient
+from raftkube.types import member_name
 
 _POLL_S: Final = 0.1
 _LEASES: Final = {"scheduler": "kube-scheduler", "controller-manager": "kube-controller-manager"}
@@ -78,27 +80,34 @@ class Readiness:
         return None
 
     async def _store_leader(self) -> str | None:
-        """Asks every member; the answer of the highest term counts."""
-        best: tuple[int, str] | None = None
-        for component in self._plan.of_kind("store"):
+        """The answer of the highest term counts."""
+        known = [status for status in (await self.store_statuses()).values() if status["leader"]]
+        if not known:
+            return None
+        return member_name(max(known, key=lambda status: int(status["term"]))["leader"])
+
+    async def store_statuses(self) -> dict[str, dict[str, Any]]:
+        """What each store says of itself, all asked at once; those that do not answer are left out."""
+        statuses: dict[str, dict[str, Any]] = {}
+
+        async def one(component: Component) -> None:
             address = parse_address(f"127.0.0.1:{component.ports['client']}")
-            with trio.move_on_after(1):
-                try:
-                    async with StoreClient.open(
-                        self._network,
-                        [address],
-                        self._store_tls,
-                        name="supervisor",
-                        clock=self._clock,
-                        rng=self._rng,
-                        pinned=True,
-                    ) as client:
-                        status = await client.status()
-                except (StoreError, OSError):
-                    continue
-                if status["leader"] and (best is None or status["term"] > best[0]):
-                    best = (status["term"], status["leader"])
-        return best[1] if best else None
+            with trio.move_on_after(1), contextlib.suppress(StoreError, OSError):
+                async with StoreClient.open(
+                    self._network,
+                    [address],
+                    self._store_tls,
+                    name="supervisor",
+                    clock=self._clock,
+                    rng=self._rng,
+                    pinned=True,
+                ) as client:
+                    statuses[component.name] = await client.status()
+
+        async with trio.open_nursery() as nursery:
+            for component in self._plan.of_kind("store"):
+                nursery.start_soon(one, component)
+        return statuses
 
     async def _is_ready(self, address: str) -> bool:
         client = HttpClient(self._network, parse_address(address), self._api_tls)

@@ -293,6 +293,10 @@ class Verbs:
                     name = await self._readiness.leader(kind)
                     for row in rows:
                         row["leader"] = row.get("leader", False) or row["name"] == name
+            said = await self._readiness.store_statuses()
+            for row in rows:
+                complaints = said.get(row["name"], {}).get("errors", ())
+                row["reason"] = row["reason"] or "; ".join(complaints) or None
         return {"ready": self._is_ready(), "components": rows}
 
     async def _target(self, request: dict[str, Any]) -> str:
