@@ -38,6 +38,7 @@ class StockWorld(World):
 
     def __init__(self, rng: Rng, disk: SimDisk) -> None:
         self._now = 0.0
+        self._depth = 0  # a step may lead back into its own world
         self.disk = disk
         super().__init__(rng)
 
@@ -53,14 +54,18 @@ class StockWorld(World):
 
     def __enter__(self) -> StockWorld:
         global _disk
-        super().__enter__()
-        _disk = self.disk
+        if self._depth == 0:
+            super().__enter__()
+            _disk = self.disk
+        self._depth += 1
         return self
 
     def __exit__(self, *error: object) -> None:
         global _disk
-        _disk = None
-        super().__exit__(*error)
+        self._depth -= 1
+        if self._depth == 0:
+            _disk = None
+            super().__exit__(*error)
 
 
 _disk: SimDisk | None = None
