@@ -29,6 +29,8 @@ class SocketConnection:
         self._sock = sock
         self._closed = False
         self._broken = False
+        self._drained = True  # the socket had no more when it was last read
+        self._waited = False  # the receive at hand has let other tasks run
         self._out = bytearray()
         self._flush_lock = trio.Lock()
         self._tls: ssl.SSLObject | None = None
@@ -99,14 +101,14 @@ class SocketConnection:
 
     async def receive_some(self, max_bytes: int = 262_144) -> bytes:
         await trio.lowlevel.checkpoint_if_cancelled()
+        self._waited = False
         while True:
             self._check_open()
             try:
-                data = self._sock.recv(max_bytes) if self._tls is None else self._tls.read(max_bytes)
-                await trio.lowlevel.cancel_shielded_checkpoint()
+                data = await self._receive(max_bytes) if self._tls is None else self._tls.read(max_bytes)
+                if not self._waited:
+                    await trio.lowlevel.cancel_shielded_checkpoint()
                 return data
-            except BlockingIOError:
-                await self._wait_readable()
             except ssl.SSLWantReadError:
                 if not await self._feed():
                     return b""
@@ -180,20 +182,28 @@ class SocketConnection:
         except trio.BrokenResourceError:
             pass
 
-    async def _wait_readable(self) -> None:
-        await trio.lowlevel.wait_readable(self._sock)
+    async def _receive(self, max_bytes: int) -> bytes:
+        """What the socket has, waiting until it has something. Raises OSError."""
+        while True:
+            self._check_open()
+            if self._drained:
+                await trio.lowlevel.wait_readable(self._sock)
+                self._drained, self._waited = False, True
+                self._check_open()
+            try:
+                data = self._sock.recv(max_bytes)
+            except BlockingIOError:
+                self._drained = True
+            else:
+                self._drained = len(data) < max_bytes  # to ask again at once would be in vain
+                return data
 
     async def _feed(self) -> bool:
         """Move ciphertext from the socket into TLS; False at the end of the stream."""
-        while True:
-            self._check_open()
-            try:
-                data = self._sock.recv(_TLS_READ_BYTES)
-                break
-            except BlockingIOError:
-                await self._wait_readable()
-            except OSError as error:
-                raise self._break(error) from error
+        try:
+            data = await self._receive(_TLS_READ_BYTES)
+        except OSError as error:
+            raise self._break(error) from error
         if not data:
             self._incoming.write_eof()
             if self._tls is not None and self._tls.version() is None:

@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from naive_store import NaiveStore, Refused
 
 from raftkube.errors import StoreError
-from raftkube.store.core import LeaseView, StateMachine
+from raftkube.store.core import LeaseView, StateMachine, is_plain_put
 from raftkube.types import LeaseId, Revision
 from raftkube.wire import store as w
 
@@ -101,7 +101,7 @@ def plain(answer: Any) -> Any:
 
 class StoreModelMachine(RuleBasedStateMachine):
     """`machine` is the one under test; `twin` gets the same operations but trims at once and never goes
-    through a snapshot: what waits in memory must not show."""
+    through a snapshot: what waits in memory must not show. Its puts go the short way."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -117,7 +117,9 @@ class StoreModelMachine(RuleBasedStateMachine):
         op = absolute(op, before)
         expected = self.model.apply(op)
         assert plain(self.machine.apply(op)) == expected
-        assert plain(self.twin.apply(op)) == expected
+        wire = w.op_to_wire(op)
+        applied_short = self.twin.put(*wire[1:]) if is_plain_put(wire) else self.twin.apply(op)
+        assert plain(applied_short) == expected
         self.twin.trim(1_000)
         applied = [(before + 1, self.model.events_at(before + 1))] if self.model.revision > before else []
         assert self.machine.take_events() == applied

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from raftkube.errors import InvalidRequest
-from raftkube.wire import frames
+from raftkube.wire import frames, rpc
 from raftkube.wire import store as w
 
 KV = w.KeyValue(b"k", b"v", 2, 3, 2, 0)
@@ -37,6 +37,25 @@ RESULTS = [
 @pytest.mark.parametrize("op", OPS, ids=lambda op: type(op).__name__)
 def test_operations_round_trip(op: w.Op) -> None:
     assert w.op_from_wire(frames.unpack(frames.pack(w.op_to_wire(op)))) == op
+
+
+@pytest.mark.parametrize("op", OPS, ids=lambda op: type(op).__name__)
+def test_a_wire_form_is_what_it_unpacks_to(op: w.Op) -> None:
+    """A leader applies what it proposed, its followers what they unpacked: the same, to the type."""
+    wire = w.op_to_wire(op)
+    assert repr(frames.unpack(frames.pack_small(wire))) == repr(wire)
+    assert frames.pack_small(wire) == frames.pack(wire)
+
+
+def test_the_short_answer_says_what_the_long_one_says() -> None:
+    for request_id in (0, 1, 127, 128, 2**32 - 1, 2**32, 2**63):
+        for revision in (1, 2**31, 2**40, 2**63 - 1):
+            short = rpc.put_answer(request_id, revision)
+            long = rpc.answer(request_id, w.result_to_wire(w.PutResult(revision)))
+            reader = frames.FrameReader()
+            assert [frames.unpack(body) for body in reader.feed(short + long)] == [
+                [rpc.ANSWER, request_id, [1, revision, None]]
+            ] * 2
 
 
 @pytest.mark.parametrize("result", RESULTS, ids=lambda result: type(result).__name__)

@@ -212,22 +212,23 @@ class RaftNode:
         Stopped; indefinite: LeadershipLost, ProposalTimeout. Cancelled: the proposal goes on.
         """
         try:
-            waiter = self._queue([operation])
+            waiter = self._leading().proposals.add([operation], self._clock.monotonic())
         except StoreError:
             await trio.lowlevel.checkpoint()
             raise
+        self._wake.set()
         return (await waiter.wait())[0]
 
     def submit(self, operations: list[Any], done: Callable[[Any], None]) -> None:
         """As `propose`, of several at once (left alone from now on) and without a task that waits: `done`,
         which must not raise, gets the list of their results, or one error for all. Raises the definite errors
         that are known at once."""
-        self._queue(operations).tell(done)
-
-    def _queue(self, operations: list[Any]) -> Waiter:
-        waiter = self._leading().proposals.add(operations, self._clock.monotonic())
-        self._wake.set()
-        return waiter
+        replica = self._leading()
+        replica.proposals.add(operations, self._clock.monotonic()).tell(done)
+        if len(operations) == 1 and replica.proposals.lone:
+            self._pump()  # nothing to wait for, nothing to gather
+        else:
+            self._wake.set()
 
     async def transfer_leadership(
         self, to: str | None = None, *, timeout_s: float = TRANSFER_TIMEOUT_S

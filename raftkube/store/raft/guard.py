@@ -65,6 +65,10 @@ class Guard(Transport):  # type: ignore[misc]
         self._votes: set[tuple[int, str]] = set()
         self._held: list[tuple[str, Message]] = []
         self._commit_notes: dict[str, Message] = {}
+        self._quiet_s = settings.heartbeat_s / 2
+        self._appended_at: dict[str, float] = {}  # when an append last left to a member
+        self._acknowledged: dict[str, tuple[Message, float]] = {}  # what it was last told, and when
+        self._empty_append = False  # the append at hand has no entries
         self._reply_override: tuple[int, bool] | None = None  # (next index, reset) of the append at hand
         self._transfer_term = -1  # the term that a leader asked this member to campaign for
         self.on_snapshot_needed: Callable[[str], None] = lambda name: None
@@ -93,7 +97,7 @@ class Guard(Transport):  # type: ignore[misc]
         if kind == "append_entries":
             self._send_append(name, message)
         elif kind == "next_node_idx":
-            self._held.append((name, self._acknowledgement(message)))
+            self._acknowledge(name, message)
         elif kind == "request_vote":
             term, last_index, last_term = message["term"], message["last_log_index"], message["last_log_term"]
             transfer = term == self._transfer_term
@@ -105,13 +109,23 @@ class Guard(Transport):  # type: ignore[misc]
         return True
 
     def release(self) -> None:
-        """The journal is synced: what waited for that leaves, and the commit notes that nothing overtook."""
+        """The journal is synced: what waited for that leaves."""
         held, self._held = self._held, []
         for name, message in held:
             self._outlet.send(name, message)
+
+    def announce(self) -> None:
+        """The commit notes and heartbeats leave that no append overtook. While there are entries to be
+        committed, one that follows an append closely may be spared: a later one will say the same."""
+        if not self._commit_notes:
+            return
         notes, self._commit_notes = self._commit_notes, {}
+        now = self._now()
+        busy = self.core.commit_index < self._journal.last_index
         for name, message in notes.items():
-            self._outlet.send(name, message)
+            if not busy or now - self._appended_at.get(name, -1.0) >= self._quiet_s:
+                self._appended_at[name] = now
+                self._outlet.send(name, message)
 
     def _send_append(self, name: str, message: dict[str, Any]) -> None:
         if "serialized" in message:
@@ -128,15 +142,25 @@ class Guard(Transport):  # type: ignore[misc]
         ]  # fmt: skip
         if entries:
             self._commit_notes.pop(name, None)
+            self._appended_at[name] = self._now()
             self._outlet.send(name, wire)
         else:
             self._commit_notes[name] = wire  # an append with entries in the same step says it all
 
-    def _acknowledgement(self, message: dict[str, Any]) -> Message:
+    def _acknowledge(self, name: str, message: dict[str, Any]) -> None:
+        """Once the journal is synced. What an append without entries would only repeat is left out, but for
+        one answer every other heartbeat at least: the leader counts on hearing from its members."""
         next_index, reset = message["next_node_idx"], message["reset"]
         if self._reply_override is not None:
             next_index, reset = self._reply_override
-        return [msg.APPENDED, self.core.term, next_index, reset, message["success"]]
+        answer = [msg.APPENDED, self.core.term, next_index, reset, message["success"]]
+        now = self._now()
+        if self._empty_append:
+            before, at = self._acknowledged.get(name, (None, 0.0))
+            if answer == before and now - at < self._quiet_s:
+                return
+        self._acknowledged[name] = (answer, now)
+        self._held.append((name, answer))
 
     # Members send.
 
@@ -215,7 +239,7 @@ class Guard(Transport):  # type: ignore[misc]
         *,
         reply: tuple[int, bool] | None = None,
     ) -> None:
-        self._reply_override = reply
+        self._reply_override, self._empty_append = reply, not entries
         try:
             self._onMessageReceived(
                 self._node(name),
@@ -225,7 +249,7 @@ class Guard(Transport):  # type: ignore[misc]
                 },
             )  # fmt: skip
         finally:
-            self._reply_override = None
+            self._reply_override, self._empty_append = None, False
 
     def _on_appended(self, name: str, term: int, next_index: int, reset: bool, success: bool) -> None:
         core = self.core

@@ -99,6 +99,11 @@ class Proposals:
         return self._waiting_bytes
 
     @property
+    def lone(self) -> bool:
+        """One group waits, and nothing is on its way."""
+        return len(self._waiting) == 1 and not self._in_flight
+
+    @property
     def can_append(self) -> bool:
         """Something waits and the log may take another entry."""
         return bool(self._waiting) and not self.held and len(self._in_flight) < self._in_flight_max

@@ -1,7 +1,7 @@
 """One member's replicated state, and the step that moves it on: all that is synchronous.
 
     messages received -> pysyncobj's tick (elect, commit, apply, append what waits) -> one sync of the journal
-    -> what depended on the sync leaves -> callers learn their results
+    -> what depended on the sync leaves -> callers learn their results -> members learn the commit index
 
 The sync blocks the process: on the disks it was measured on (0.1 ms) a thread's hand-over costs more, and
 while it lasts the other processes of the machine have the processor.
@@ -21,7 +21,7 @@ from raftkube.clock import Clock
 from raftkube.disk import Disk
 from raftkube.errors import InvariantViolation, MemberRetired
 from raftkube.limits import LOG_ENTRY_BYTES_MAX
-from raftkube.rng import Rng
+from raftkube.rng import Rng, seeded_rng
 from raftkube.store.raft import messages as msg
 from raftkube.store.raft.changes import Changes
 from raftkube.store.raft.counters import SlowNotes
@@ -69,7 +69,7 @@ class Replica:
         """
         self.name, self._clock, self._machine, self._mutant = name, clock, machine, mutant
         self._on_role, self._on_members = on_role, on_members
-        self._world = World(rng)
+        self._world = World(seeded_rng(rng.getrandbits(64)))  # pysyncobj draws with every append
         self._outlet = DelayedAppends(outlet, mutant.hold_appends_s, clock.monotonic)
         self.proposals = Proposals(settings)
         self.reads = Reads(self._outlet, settings.read_timeout_s, rng, settings.slow_read_s)
@@ -203,6 +203,7 @@ class Replica:
         self._note_role()
         self.proposals.flush()
         self.changes.flush()
+        self.guard.announce()
         self.proposals.expire(now)
         if self.configuration.promote and self.leading and not self.transfer.active:
             self.changes.step(now)

@@ -76,6 +76,8 @@ class Snapshots:
         self.index = 0
         self._name: str | None = None
         self._due = trio.Event()
+        self._made_bytes = 0  # of the last snapshot made here
+        self._kept_bytes = 0  # of the log that it left
         self._sending: dict[str, _Sending] = {}
         self._wanted: set[str] = set()
         self._needed: dict[str, int] = {}  # follower: the snapshot that it was sent and has to go on from
@@ -178,9 +180,11 @@ class Snapshots:
         started = trio.current_time()
         configuration = self._journal.configurations.at(index).encode()
         writer = SnapshotWriter(self._disk, SnapshotId(index, term), configuration)
+        size = 0
         try:
             for chunk in self._machine.snapshot():
                 writer.write(chunk)
+                size += len(chunk)
                 await trio.lowlevel.checkpoint()
             if index <= self.index:
                 writer.abandon()  # a newer one was installed meanwhile
@@ -192,8 +196,14 @@ class Snapshots:
             raise
         self.save_s.observe(trio.current_time() - started)
         self._journal.compact(self._first_kept(index))
+        self._made_bytes, self._kept_bytes = size, self._journal.live_bytes
         self._journal.configurations.forget(index)
         log.info("snapshot_made", index=index, log_first=self._journal.first_index)
+
+    def _grown_enough(self) -> bool:
+        """By as much as the last snapshot was large, so that making them costs no more than the log does."""
+        grown = self._journal.live_bytes - min(self._kept_bytes, self._journal.live_bytes)
+        return grown > max(self._settings.snapshot_log_bytes, self._made_bytes)
 
     def _first_kept(self, index: int) -> int:
         """Keep `retain_entries` behind the snapshot, but no more than half the bytes that trigger one; and
@@ -227,9 +237,7 @@ class Snapshots:
         entries = self.core.applied_index - max(self.index, self._journal.first_index)
         settings = self._settings
         self._install_ready()
-        if entries > settings.snapshot_log_entries or (
-            self._journal.live_bytes > settings.snapshot_log_bytes and entries > 1
-        ):
+        if entries > 1 and (entries > settings.snapshot_log_entries or self._grown_enough()):
             self._due.set()
         if self.core.role != LEADER:
             for name in list(self._sending):

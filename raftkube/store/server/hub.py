@@ -16,7 +16,7 @@ Invariants:
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol
 
 import trio
@@ -36,7 +36,7 @@ _TRIM_BYTES: Final = 1_048_576
 # Sending takes at most about a fifth of the time: the window is this many times the last flush's cost.
 _WINDOW_PER_COST: Final = 4.0
 
-Revisions = Iterable[tuple[int, tuple[Event, ...]]]
+Revisions = Sequence[tuple[int, tuple[Event, ...]]]
 
 
 class Sink(Protocol):
@@ -198,7 +198,10 @@ class Hub:
     # What apply does.
 
     def publish(self, revisions: Revisions) -> None:
-        """Take the events of what was just applied, by revision."""
+        """Take the events of what was just applied, by revision; at least one."""
+        if not self._groups and not self._future:
+            self.revision = revisions[-1][0]  # nobody watches
+            return
         for revision, events in revisions:
             self._admit_future(revision)
             self._append(revision, [EncodedEvent(event) for event in events])

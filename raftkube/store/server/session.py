@@ -141,12 +141,14 @@ class Session:
                     return
 
     async def _read(self, reader: FrameReader) -> None:
-        deadline = trio.current_time() + HANDSHAKE_TIMEOUT_S
-        while True:
-            with trio.fail_at(float("inf") if self._greeted else deadline):
+        with trio.fail_after(HANDSHAKE_TIMEOUT_S):
+            while not self._greeted:
                 data = await self._connection.receive_some()
-            if not data:
-                return
+                if not data:
+                    return
+                self._activity.received_bytes += len(data)
+                self._take(reader.feed(data))
+        while data := await self._connection.receive_some():
             self._activity.received_bytes += len(data)
             self._take(reader.feed(data))
             while self._in_flight >= self._settings.requests_in_flight_max:
