@@ -8,15 +8,17 @@ from typing import Any
 import orjson
 import pytest
 import trio
-from monitored import Members, get, members, until
+from monitored import Members, get, members, scrape, until, value
 
 from raftkube.errors import Stopped
+from raftkube.store.raft.settings import RaftSettings
 from raftkube.store.server.health import Health, alarms_on
 from raftkube.store.server.service import Suspension
 from raftkube.store.server.settings import ServerSettings
 
 NAMES = ("store-1", "store-2", "store-3")
 QUICK = ServerSettings(health_timeout_s=0.3)
+IMPATIENT = RaftSettings(read_timeout_s=0.6, slow_read_s=0.2)
 
 
 async def _ready(running: Members, name: str = "store-1") -> None:
@@ -50,7 +52,7 @@ async def test_a_member_that_serves_is_live_ready_and_healthy(tmp_path: Path) ->
 
 
 async def test_without_a_majority_a_member_is_live_and_not_ready(tmp_path: Path) -> None:
-    async with members(tmp_path, NAMES, settings=QUICK) as running:
+    async with members(tmp_path, NAMES, settings=QUICK, raft=IMPATIENT) as running:
         for name in NAMES:
             await _ready(running, name)
         for name in NAMES[1:]:
@@ -80,6 +82,14 @@ async def test_without_a_majority_a_member_is_live_and_not_ready(tmp_path: Path)
         await until(leader_is_lost)
         status, body = await get(port, "/health?serializable=true")
         assert (status, orjson.loads(body)["health"]) == (200, "true")
+
+        async def counted() -> bool:
+            families = await scrape(port)
+            slow = value(families, "etcd_server_slow_read_indexes_total")
+            failed = value(families, "etcd_server_read_indexes_failed_total")
+            return slow > 0 and failed > 0 and not value(families, "etcd_server_has_leader")
+
+        await until(counted)
 
 
 class _Stub:

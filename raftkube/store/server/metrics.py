@@ -116,9 +116,6 @@ _SERVER: Final = (
     Row("etcd_server_version", "gauge", "server_version",
         "Which version is running. 1 for 'server_version' label with current version.",
         lambda s: str(s.status["version"])),
-    Row("etcd_cluster_version", "gauge", "cluster_version",
-        "Which version is running. 1 for 'cluster_version' label with current cluster version",
-        lambda s: s.status.get("cluster_version")),
 )  # fmt: skip
 
 _DISK: Final = (
