@@ -85,7 +85,8 @@ class NumberedWrites:
             session = self._session or await self._open()
             if not session.full:
                 return session
-            self._room = trio.Event()
+            if self._room.is_set():
+                self._room = trio.Event()
             await self._room.wait()
 
     async def _open(self) -> _Session:
