@@ -308,6 +308,44 @@ def test_a_learners_vote_and_pre_vote_count_nothing() -> None:
     assert replica_of(guarded).leading
 
 
+def test_elections_and_reads_need_the_majority_of_the_configuration_in_force() -> None:
+    """Six voters need four, although the member began with five."""
+    guarded = Guarded()
+    configure(guarded, Configuration.of_names(["n1", *FIVE, "n6"]))
+    guarded.clock.now += 10
+    replica_of(guarded).pump()
+    number = replica_of(guarded).guard.prevote._round
+    for name in ("n2", "n3"):
+        guarded.receive(name, msg.PRE_VOTE_OK, number)
+    assert replica_of(guarded).core.role == 0
+    guarded.receive("n6", msg.PRE_VOTE_OK, number)
+    assert replica_of(guarded).core.role == 1
+    for name in ("n2", "n3", "n6"):
+        assert not replica_of(guarded).leading
+        guarded.receive(name, msg.VOTE, replica_of(guarded).core.term)
+    last, term = replica_of(guarded).journal.last_index, replica_of(guarded).core.term
+    for name in ("n2", "n3", "n6"):
+        assert replica_of(guarded).core.commit_index < last
+        guarded.receive(name, msg.APPENDED, term, last + 1, False, True)
+    waiter = Waiter()
+    replica_of(guarded).reads.add(waiter, guarded.clock.now)
+    replica_of(guarded).pump()
+    asked = [message for _, message in guarded.sent if message[0] == msg.READ_ROUND]
+    for name in ("n2", "n3", "n6"):
+        assert not waiter.resolved
+        guarded.receive(name, msg.READ_ROUND_OK, *asked[-1][1:])
+    assert waiter.resolved
+
+
+def test_a_log_that_a_snapshot_replaces_takes_its_configurations_along() -> None:
+    guarded = Guarded()
+    configure(guarded, five_and(["l1"]))
+    journal = replica_of(guarded).journal
+    journal.reset(1, 5, b"\x01")  # a snapshot ends before that entry, in another term: the entry is void
+    journal.configurations.restored(1, None)
+    assert not replica_of(guarded).guard.knows("l1")
+
+
 def test_a_learner_grants_its_vote_for_the_candidate_may_know_it_as_voter() -> None:
     guarded = Guarded()
     voters = Configuration.of_names(FIVE).voters

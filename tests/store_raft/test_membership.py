@@ -11,6 +11,7 @@ from chaos.sim.changing_group import ChangingGroup
 from chaos.sim.clock import run_simulation
 from raftkube.errors import (
     ConfigError,
+    InvariantViolation,
     LeadershipLost,
     MemberRetired,
     MembershipRefused,
@@ -303,6 +304,29 @@ def test_a_removed_member_stops_with_a_sentence_and_cannot_disrupt() -> None:
     simulate(scenario)
 
 
+def test_a_removal_that_is_not_committed_sends_nobody_away() -> None:
+    async def scenario(group: ChangingGroup) -> None:
+        leader = await group.wait_leader()
+        await group.wait_converged()
+        wanted, other = others(group, leader)
+        group.network.partition({leader, wanted}, {other})
+        with pytest.raises(LeadershipLost):  # the two that are left would both have to agree
+            await group.node(leader).change_members(Remove(wanted))
+        await trio.sleep(5)
+        assert group.hosts[wanted].error is None
+        group.network.reset(leader, other)
+        group.network.heal()
+        group.network.partition({leader}, {wanted, other})
+        new = await group.wait_leader(among=[wanted, other])
+        await group.node(new).propose(b"the removal never was")
+        group.network.heal()
+        await equal_logs(group)
+        assert group.hosts[wanted].error is None
+        assert wanted in group.node(leader).configuration.voters
+
+    simulate(scenario)
+
+
 def test_the_leader_hands_over_before_it_is_removed() -> None:
     async def scenario(group: ChangingGroup) -> None:
         leader = await group.wait_leader()
@@ -404,6 +428,21 @@ def test_every_member_is_replaced_at_a_new_address_under_writes() -> None:
         assert sorted(group.names) == ["store-1-new", "store-2-new", "store-3-new"]
 
     simulate(scenario, settings=SMALL)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_directory_without_its_journal_is_damage_not_a_beginning(size: int) -> None:
+    async def scenario(group: ChangingGroup) -> None:
+        await group.propose(b"x")
+        await group.stop("store-1")
+        disk = group.hosts["store-1"].disk
+        for name in [name for name in disk.names() if name.startswith("journal-")]:
+            disk.remove(name)
+        disk.sync_directory()
+        with pytest.raises(InvariantViolation, match="the journal of store-1 is gone"):
+            await group.start("store-1")
+
+    simulate(scenario, size=size)
 
 
 def test_another_members_or_clusters_directory_is_refused() -> None:

@@ -16,7 +16,10 @@ from raftkube.wire.frames import FrameError
 _WIPED: Final = (
     "{id} came back with an empty disk; it must rejoin under a new id: raftkube kv member replace {name}"
 )
-_REMOVED: Final = "{id} was removed from the cluster; to bring {name} back: raftkube kv member add {name}"
+_REMOVED: Final = (
+    "{id} was removed from the cluster; to bring {name} back, add it (raftkube kv member add {name}) and"
+    " start it with an empty data directory"
+)
 
 
 def initial_identity(

@@ -37,6 +37,7 @@ from raftkube.store.raft.messages import Message
 from raftkube.store.raft.peers import Peers
 from raftkube.store.raft.private import ROLES
 from raftkube.store.raft.replica import Replica
+from raftkube.store.raft.report import counters_of
 from raftkube.store.raft.settings import RaftSettings, RaftStatus, RoleChange
 from raftkube.store.raft.transfer import TRANSFER_TIMEOUT_S
 from raftkube.store.raft.waiting import Waiter
@@ -132,7 +133,8 @@ class RaftNode:
         identity = self._identity.identity
         self._name = identity.id
         self._peers.identify(identity.id, identity.incarnation, identity.cluster_id)
-        return Replica(
+        self._identity.check_journal()
+        replica = Replica(
             name=identity.id,
             configuration=identity.configuration,
             disk=self._disk,
@@ -145,6 +147,8 @@ class RaftNode:
             on_role=self._note_role,
             on_members=self._note_members,
         )
+        self._identity.begin()
+        return replica
 
     async def _drive(self, replica: Replica) -> None:
         while not self._stopping:
@@ -357,29 +361,9 @@ class RaftNode:
 
     def counters(self) -> RaftCounters:
         """What it has counted since its start. Raises Stopped before `run` has recovered."""
-        replica, peers = self._replica, self._peers
-        if replica is None:
+        if self._replica is None:
             raise Stopped("this member has not recovered yet")
-        proposals, reads, journal = replica.proposals, replica.reads, replica.journal
-        return RaftCounters(
-            leader_changes=self._leader_changes,
-            late_heartbeats=replica.late_heartbeats,
-            proposals_failed=proposals.failed,
-            proposals_pending=proposals.pending,
-            proposals_queued_bytes=proposals.queued_bytes,
-            entry_operations=proposals.entry_operations,
-            slow_applies=replica.slow_applies.count,
-            read_rounds=reads.rounds,
-            reads_failed=reads.failed,
-            reads_slow=reads.slow.count,
-            fsync_s=journal.fsync_s,
-            written_bytes=journal.written_bytes,
-            snapshot_save_s=replica.snapshots.save_s,
-            snapshots_installed=replica.snapshots.installed,
-            peers_sent_bytes=peers.sent_bytes,
-            peers_received_bytes=peers.received_bytes,
-            peers_send_failures=peers.send_failures,
-        )
+        return counters_of(self._replica, self._peers, leader_changes=self._leader_changes)
 
     def _running(self) -> Replica:
         if self._replica is None or self._stopping:

@@ -48,13 +48,15 @@ def new_member_id(name: str, rng: Rng) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """`configuration` is the one that held before the log's first entry. `pins`: peer id -> incarnation."""
+    """`configuration` is the one that held before the log's first entry. `begun`: the journal exists,
+    durably. `pins`: peer id -> incarnation."""
 
     cluster_id: str
     token: str
     id: str
     incarnation: str
     configuration: Configuration
+    begun: bool = False
     pins: Mapping[str, str] = field(default_factory=dict)
 
     def pack(self) -> bytes:
@@ -67,6 +69,7 @@ class Identity:
                 "id": self.id,
                 "incarnation": self.incarnation,
                 "configuration": self.configuration.encode(),
+                "begun": self.begun,
                 "pins": dict(sorted(self.pins.items())),
             }
         )
@@ -121,6 +124,19 @@ class IdentityFile:
         made = cls(disk, identity)
         made._write(identity)
         return made
+
+    def check_journal(self) -> None:
+        """Raises InvariantViolation: a journal that there was is gone, with what it held and promised."""
+        if self.identity.begun and not any(name.startswith("journal-") for name in self._disk.names()):
+            raise InvariantViolation(
+                f"the journal of {self.identity.id} is gone from the data directory; this member must not"
+                f" take part again under its id: raftkube kv member replace {member_name(self.identity.id)}"
+            )
+
+    def begin(self) -> None:
+        """The journal is there, durably; from now on its absence is damage. Raises DiskFailed."""
+        if not self.identity.begun:
+            self._write(replace(self.identity, begun=True))
 
     def pinned(self, peer: str) -> str | None:
         """The incarnation under which `peer` is known here; None before the first contact."""

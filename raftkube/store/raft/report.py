@@ -1,0 +1,31 @@
+"""What a member says of its own work, put together when somebody asks."""
+
+from __future__ import annotations
+
+from raftkube.store.raft.counters import RaftCounters
+from raftkube.store.raft.peers import Peers
+from raftkube.store.raft.replica import Replica
+
+
+def counters_of(replica: Replica, peers: Peers, *, leader_changes: int) -> RaftCounters:
+    """What the member has counted since its start."""
+    proposals, reads, journal = replica.proposals, replica.reads, replica.journal
+    return RaftCounters(
+        leader_changes=leader_changes,
+        late_heartbeats=replica.late_heartbeats,
+        proposals_failed=proposals.failed,
+        proposals_pending=proposals.pending,
+        proposals_queued_bytes=proposals.queued_bytes,
+        entry_operations=proposals.entry_operations,
+        slow_applies=replica.slow_applies.count,
+        read_rounds=reads.rounds,
+        reads_failed=reads.failed,
+        reads_slow=reads.slow.count,
+        fsync_s=journal.fsync_s,
+        written_bytes=journal.written_bytes,
+        snapshot_save_s=replica.snapshots.save_s,
+        snapshots_installed=replica.snapshots.installed,
+        peers_sent_bytes=peers.sent_bytes,
+        peers_received_bytes=peers.received_bytes,
+        peers_send_failures=peers.send_failures,
+    )
