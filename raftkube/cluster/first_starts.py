@@ -6,9 +6,11 @@ that was wiped can never come back under its old id, by which it would forget wh
 
 from __future__ import annotations
 
+import contextlib
 from typing import Final
 
 from raftkube.cluster.state import ClusterState
+from raftkube.errors import ConfigError
 
 _FILE: Final = "started-stores.json"
 
@@ -28,8 +30,10 @@ class FirstStarts:
 
     def flag(self, name: str) -> str:
         """The value of --initial-cluster-state for the next start of `name`."""
-        self.note([name])
-        return "existing" if name in self._known() else "new"
+        begun = (self._state.data_of(name) / "identity").exists()
+        with contextlib.suppress(ConfigError):  # no room to write it down: the next start will
+            self.note([name])
+        return "existing" if begun or name in self._known() else "new"
 
     def _known(self) -> set[str]:
         if not (self._state.root / _FILE).exists():

@@ -221,7 +221,10 @@ class Processes:
             for managed in self._managed.values()
             if managed.process is not None and managed.process.returncode is None
         }
-        self._state.write_json("processes.json", {"processes": pids})
+        try:
+            self._state.write_json("processes.json", {"processes": pids})
+        except ConfigError as error:  # a full disk ends no component that runs
+            log.warning("processes_not_recorded", error=str(error))
 
 
 def end_leftovers(state: ClusterState) -> list[str]:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import trio
 from conftest import Cluster, wait_until
@@ -158,3 +159,23 @@ def test_repair_refuses_what_would_harm_or_help_nothing(stores: Cluster) -> None
         stores.raftkube("start", victim)
         stores.raftkube("start", other)
     wait_until(lambda: whole(stores))
+
+
+@pytest.mark.long
+def test_a_store_that_cannot_write_stays_up_and_says_so(stores: Cluster) -> None:
+    """The process may not write beyond a file's first byte any more: EFBIG, also for its own log."""
+    victim = follower(stores)
+    row = stores.status()[victim]
+    process = psutil.Process(row["pid"])
+    process.rlimit(psutil.RLIMIT_FSIZE, (1, process.rlimit(psutil.RLIMIT_FSIZE)[1]))
+    put(stores, "limited", 3)
+    reason = wait_until(lambda: stores.status()[victim]["reason"])
+    assert reason.startswith("failed: journal: File too large")
+    assert "Replace the disk" in reason
+    assert str(data(stores, victim)) in reason
+    put(stores, "more", 3)
+    now = stores.status()[victim]
+    assert (now["pid"], now["phase"], now["restarts"]) == (row["pid"], "running", row["restarts"])
+    stores.raftkube("restart", victim)
+    wait_until(lambda: whole(stores))
+    wait_until(lambda: len(hashes(stores)) == 1)

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from chaos.sim.clock import run_simulation
 from chaos.sim.raft_group import RaftGroup
@@ -117,5 +118,42 @@ def test_a_full_leader_hands_over_at_once_and_says_what_is_unknown() -> None:
         group.hosts[leader].disk.full = False
         await group.start(leader)
         await group.wait_converged()
+
+    simulate(scenario)
+
+
+@pytest.mark.parametrize("slow_s", [0.3, 0.8, 3.0])
+def test_a_slow_disk_costs_time_and_nothing_else(slow_s: float) -> None:
+    """A sync blocks its member for longer than an election timeout: leaders change, nothing is lost."""
+
+    async def scenario(group: RaftGroup) -> None:
+        clock = trio.lowlevel.current_clock()
+        assert isinstance(clock, MockClock)
+        syncs = 0
+
+        def before(step: str) -> None:
+            nonlocal syncs
+            syncs += step == "sync"
+            if step == "sync" and syncs % 4 == 0:
+                clock.jump(slow_s)
+
+        for name in group.names[:2]:
+            group.hosts[name].disk.before = before
+        acknowledged = set()
+        for number in range(40):
+            with trio.move_on_after(5):  # no leader lasts when all sleep beyond the election timeout
+                await group.propose(b"%d" % number)
+                acknowledged.add(b"%d" % number)
+        for name in group.names:
+            group.hosts[name].disk.before = lambda step: None
+        await group.propose(b"last")
+        await group.wait_converged()
+        assert syncs > 20
+        applied = group.machine(group.names[0]).operations
+        assert acknowledged <= set(applied)
+        assert len(acknowledged) == 40 or slow_s > RaftSettings().election_timeout_min_s
+        assert len(acknowledged) >= 5
+        assert all(group.machine(name).operations == applied for name in group.names)
+        assert all(host.error is None for host in group.hosts.values())
 
     simulate(scenario)

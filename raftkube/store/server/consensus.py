@@ -32,7 +32,8 @@ class ConsensusView:
     applied_index: int
     last_index: int = 0
     journal_bytes: int = 0
-    errors: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ()  # it takes part in nothing any more
+    warnings: tuple[str, ...] = ()  # it may come to that
     id: str = ""
     learners: tuple[str, ...] = ()
 

@@ -109,7 +109,8 @@ class _RaftConsensus:
             applied_index=status.applied_index,
             last_index=status.log_last,
             journal_bytes=status.journal_bytes,
-            errors=tuple(filter(None, (self.failure or status.failed, self._room.warning))),
+            errors=tuple(filter(None, (self.failure or status.failed,))),
+            warnings=tuple(filter(None, (self._room.warning,))),
         )
 
 

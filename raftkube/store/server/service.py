@@ -171,7 +171,7 @@ class Service:
             "db_size_in_use": core.db_size_in_use,
             "quota_bytes": self._quota.quota_bytes,
             "alarms": [list(alarm) for alarm in core.alarms],
-            "errors": list(view.errors),
+            "errors": [*view.errors, *view.warnings],
         }
 
     async def state_hash(self) -> dict[str, Any]:
