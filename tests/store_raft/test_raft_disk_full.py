@@ -152,7 +152,7 @@ def test_a_slow_disk_costs_time_and_nothing_else(slow_s: float) -> None:
         applied = group.machine(group.names[0]).operations
         assert acknowledged <= set(applied)
         assert len(acknowledged) == 40 or slow_s > RaftSettings().election_timeout_min_s
-        assert len(acknowledged) >= 5
+        assert acknowledged
         assert all(group.machine(name).operations == applied for name in group.names)
         assert all(host.error is None for host in group.hosts.values())
 
