@@ -319,13 +319,27 @@ class Run:
             await member.kill()
 
     def print_table(self) -> None:
-        columns = ("late_ms", "its_cpu_ms", "its_sync_ms", "its_gc_ms", "cpu_ms_max", "sync_ms_max", "gc_ms_max")
-        print(f"{time.strftime('%Y-%m-%d')}, {platform.platform()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}:")
+        columns = (
+            "late_ms",
+            "its_cpu_ms",
+            "its_sync_ms",
+            "its_gc_ms",
+            "cpu_ms_max",
+            "sync_ms_max",
+            "gc_ms_max",
+        )
+        print(
+            f"{time.strftime('%Y-%m-%d')}, {platform.platform()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}:"
+        )
         print(f"{self.options.keys:,} keys of {self.options.value_bytes} bytes, {self.options.rate} puts/s\n")
-        print("| while | member | worst wake late, ms | its processor | its syncs | its gc | most processor | longest sync | longest gc |")
+        print(
+            "| while | member | worst wake late, ms | its processor | its syncs | its gc | most processor | longest sync | longest gc |"
+        )
         print("|---|---|" + "---|" * len(columns))
         for what, name, found in self.rows:
-            print(f"| {what} | {name} | " + " | ".join(f"{found.get(key, 0.0):.1f}" for key in columns) + " |")
+            print(
+                f"| {what} | {name} | " + " | ".join(f"{found.get(key, 0.0):.1f}" for key in columns) + " |"
+            )
         print()
         print("\n".join(self.notes))
 
@@ -354,7 +368,9 @@ def main() -> None:
     if sys.argv[1:2] == ["--member"]:
         trio.run(be_member, sys.argv[2], sys.argv[3], [int(port) for port in sys.argv[4:]])
         return
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--keys", type=int, default=200_000)
     parser.add_argument("--value-bytes", type=int, default=1024)
     parser.add_argument("--rate", type=int, default=1000)

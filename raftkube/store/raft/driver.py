@@ -424,7 +424,6 @@ class RaftNode:
     def peer_down(self, name: str) -> None:
         if self._replica is not None:
             self._replica.guard.connection_down(name)
-            self._replica.snapshots.connection_down(name)
 
     def peer_reset(self, name: str) -> None:
         if self._replica is not None and not self._stopping:

@@ -23,12 +23,15 @@ ROLES: Final = ("follower", "candidate", "leader")
 FOLLOWER: Final = 0
 LEADER: Final = 2
 
+_APPEND_BYTES: Final = 1024 * 1024  # of commands in one append, if it has more than one
+_APPEND_ENTRIES_MAX: Final = 4_096
+
 _PINNED: Final = "0.3.17"
 _GLOBALS: Final = ("monotonicTime", "random", "createJournal", "PIPE_NOTIFIER_ENABLED")
 _METHODS: Final = (
     "_SyncObj__connectedToAnyone", "_SyncObj__doApplyCommand", "_SyncObj__tryLogCompaction",
     "_SyncObj__loadDumpFile", "_SyncObj__setCurrentTerm", "_SyncObj__setState", "isNodeConnected",
-    "otherNodes",
+    "otherNodes", "_SyncObj__getEntries",
     "_checkCommandsToApply", "_applyCommand", "_onTick", "doTick",
 )  # fmt: skip
 _FIELDS: Final = (
@@ -192,6 +195,15 @@ class Core(SyncObj):  # type: ignore[misc]
 
     def _SyncObj__loadDumpFile(self, clearJournal: bool) -> None:
         raise AssertionError("snapshots are loaded by raftkube alone")
+
+    def _SyncObj__getEntries(
+        self, first: int, count: int | None = None, bytes_max: int | None = None
+    ) -> list[tuple[bytes, int, int]]:
+        """What is sent to a follower far behind (`bytes_max` is given) leaves in small appends, for the
+        follower applies each in one step."""
+        if bytes_max is None:
+            return list(super()._SyncObj__getEntries(first, count))
+        return list(super()._SyncObj__getEntries(first, _APPEND_ENTRIES_MAX, _APPEND_BYTES))
 
     def _checkCommandsToApply(self) -> None:
         if self._SyncObj__raftState == LEADER:

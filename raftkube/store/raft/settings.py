@@ -33,7 +33,7 @@ class RaftSettings:
     queue_operations_max: int = 20_000
     queue_bytes_max: int = 64 * _MIB
     entries_in_flight_max: int = 4
-    send_buffer_pause_bytes: int = 16 * _MIB
+    send_buffer_pause_bytes: int = 8 * _MIB  # what a step sends to one follower far behind
     segment_bytes: int = 16 * _MIB
     snapshot_log_bytes: int = 64 * _MIB
     snapshot_log_entries: int = 50_000

@@ -4,7 +4,8 @@ received from a leader.
 A snapshot is durable before the log that it replaces is cut, and an installed one is durable before the
 log is reset to it; a crash between the two is repaired at the next start. A log that holds the snapshot's
 last entry is kept, with all that follows (Raft §7). Parts travel one at a time, each acknowledged with the
-offset that is wanted next, so that either end may start over. `installs` has the receiving half.
+offset that is wanted next, so that either end may start over and a new connection goes on where the old
+one broke. `installs` has the receiving half.
 
 While a snapshot is on its way, and until the follower has caught up behind it, the log is not cut above it
 (within `install_log_bytes_max`): else a follower that takes long to install would need the next snapshot
@@ -45,6 +46,7 @@ log = structlog.get_logger(__name__)
 
 _RETRY_FULL_S: Final = 5.0
 _REPEAT_S: Final = 1.0  # a part that got lost with its connection is sent again
+_SILENT_S: Final = 15.0  # a follower that says nothing for so long, or moves on nowhere, is not waited for
 
 
 @dataclass(slots=True)
@@ -55,6 +57,17 @@ class _Sending:
     term: int
     offset: int
     sent_at: float
+    heard_at: float
+
+
+@dataclass(slots=True)
+class _Need:
+    """A follower that was sent the snapshot up to `index` and has to go on from there; `match` is what it
+    was known to hold at `moved_at`."""
+
+    index: int
+    match: int
+    moved_at: float
 
 
 class Snapshots:
@@ -80,7 +93,8 @@ class Snapshots:
         self._kept_bytes = 0  # of the log that it left
         self._sending: dict[str, _Sending] = {}
         self._wanted: set[str] = set()
-        self._needed: dict[str, int] = {}  # follower: the snapshot that it was sent and has to go on from
+        self._needed: dict[str, _Need] = {}
+        self._stepped_at = 0.0
         self.installs = Installs(disk, machine)
         self._sender: tuple[str, int] | None = None  # of the snapshot that is being built, and its term
         self.save_s = Histogram(DURATION_BUCKETS_S)
@@ -225,15 +239,22 @@ class Snapshots:
         return last
 
     def _installing_from(self, index: int) -> list[int]:
-        """The entries that followers with a snapshot on its way still need, unless they hold `index`."""
-        matched = {name: self.core.match_index(name) for name in self._needed}
-        for name, match in matched.items():
-            if match >= index and name not in self._sending:
+        """The entries that followers with a snapshot on its way still need. One that holds `index` needs
+        nothing more; one that moves on nowhere begins anew some day."""
+        now = self._stepped_at
+        for name, need in list(self._needed.items()):
+            match = self.core.match_index(name)
+            if match > need.match or name in self._sending:
+                need.match, need.moved_at = match, now
+            elif now - need.moved_at > _SILENT_S:
                 del self._needed[name]
-        return [max(needed, matched[name]) for name, needed in self._needed.items()]
+            if match >= index and name not in self._sending:
+                self._needed.pop(name, None)
+        return [max(need.index, need.match) for need in self._needed.values()]
 
     def step(self, now: float) -> None:
         """After each tick: begin what is due, repeat what got lost, end what has no purpose any more."""
+        self._stepped_at = now
         entries = self.core.applied_index - max(self.index, self._journal.first_index)
         settings = self._settings
         self._install_ready()
@@ -250,7 +271,7 @@ class Snapshots:
         for name in sorted(wanted):
             self._start_sending(name, now)
         for name, sending in list(self._sending.items()):
-            if sending.term != self.core.term:
+            if sending.term != self.core.term or now - sending.heard_at > _SILENT_S:
                 self._stop_sending(name)
             elif now - sending.sent_at >= _REPEAT_S:
                 self._send_part(name, sending, now)
@@ -272,18 +293,12 @@ class Snapshots:
             self._wanted.add(name)
             self.guard.progress.set_installing(name, True)
 
-    def connection_down(self, name: str) -> None:
-        """Parts under way are lost; the follower's next reset begins anew."""
-        self._needed.pop(name, None)
-        if name in self._sending:
-            self._stop_sending(name)
-
     def _start_sending(self, name: str, now: float) -> None:
         if self._name is None:
             raise InvariantViolation(f"{name} needs a snapshot and there is none although the log was cut")
         reader = SnapshotReader(self._disk, self._name)
-        sending = self._sending[name] = _Sending(reader, self.core.term, 0, now)
-        self._needed[name] = reader.snapshot.last_index
+        sending = self._sending[name] = _Sending(reader, self.core.term, 0, now, now)
+        self._needed[name] = _Need(reader.snapshot.last_index, self.core.match_index(name), now)
         log.info("snapshot_sending", to=name, index=reader.snapshot.last_index, bytes=reader.size)
         self._send_part(name, sending, now)
 
@@ -303,6 +318,7 @@ class Snapshots:
         sending = self._sending.get(name)
         if sending is None or term != sending.term or index != sending.reader.snapshot.last_index:
             return
+        sending.heard_at = now
         if done:
             self._stop_sending(name)
         elif offset == sending.reader.size:  # it has everything and builds its state: ask now and then
