@@ -13,9 +13,9 @@ from __future__ import annotations
 import gc
 from typing import Final
 
-# So many more containers than were freed since, and the young ones are looked at: about a millisecond.
-_YOUNG: Final = 10_000
-_YOUTHS: Final = 5  # then those that survived, too: some five milliseconds
+# So many more containers than were freed since, and the young ones are looked at: under a millisecond.
+_YOUNG: Final = 5_000
+_YOUTHS: Final = 5  # then those that survived, too: some three milliseconds
 _NEVER: Final = 1_000_000_000
 
 

@@ -262,3 +262,65 @@ def test_a_snapshot_of_no_state_is_refused_and_asked_for_again() -> None:
     deliver(replica, msg.SNAPSHOT, 2, 20, 2, 0, whole, True)
     assert machine.operations == operations(2, 20)
     assert msgpack.unpackb(b"".join(machine.snapshot())) == machine.operations
+
+
+def test_sending_goes_on_where_a_broken_connection_left_it() -> None:
+    """What had arrived is not sent again, though the connection breaks after every few parts."""
+    settings = RaftSettings(snapshot_log_entries=50, retain_entries=10, snapshot_chunk_bytes=20)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            group = RaftGroup(1, nursery, settings=settings)
+            await group.start_all()
+            leader = await group.wait_leader()
+            late = next(name for name in group.names if name != leader)
+            await group.crash(late)
+            for number in range(300):
+                await group.propose(b"%d" % number * 20)
+            await group.start(late)
+            sizes: list[int] = []
+            with trio.fail_after(120):
+                while not group.node(late).status().snapshot_index > 200:
+                    await trio.sleep(0.2)
+                    sizes += [
+                        group.hosts[late].disk.open(name).size()
+                        for name in group.hosts[late].disk.names()
+                        if name.endswith(".received.tmp")
+                    ]
+                    group.network.reset(leader, late)
+                    await group.propose(b"more")
+            assert len(set(sizes)) > 2
+            assert sizes == sorted(sizes)
+            await group.wait_converged()
+            assert group.machine(late).operations == group.machine(leader).operations
+            nursery.cancel_scope.cancel()
+
+    run_simulation(1, main)
+
+
+def test_a_follower_that_falls_silent_is_not_waited_for() -> None:
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            group = RaftGroup(1, nursery, settings=SETTINGS)
+            await group.start_all()
+            leader = await group.wait_leader()
+            late = next(name for name in group.names if name != leader)
+            await group.crash(late)
+            for number in range(300):
+                await group.propose(b"%d" % number * 20)
+            await group.start(late)
+            replica = group.node(leader)._replica
+            assert replica is not None
+            with trio.fail_after(10):
+                while not replica.snapshots._sending:
+                    await trio.sleep(0.001)
+            await group.crash(late)
+            await trio.sleep(20)
+            assert not replica.snapshots._sending
+            for number in range(200):
+                await group.propose(b"%d" % number * 20)
+            assert replica.snapshots._needed == {}
+            assert replica.journal.first_index > 400
+            nursery.cancel_scope.cancel()
+
+    run_simulation(1, main)

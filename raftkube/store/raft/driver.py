@@ -419,6 +419,7 @@ class RaftNode:
     def peer_up(self, name: str) -> None:
         if self._replica is not None:
             self._replica.guard.connection_up(name)
+            self._replica.snapshots.connection_up(name)
             self._wake.set()
 
     def peer_down(self, name: str) -> None:

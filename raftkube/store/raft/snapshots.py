@@ -293,6 +293,11 @@ class Snapshots:
             self._wanted.add(name)
             self.guard.progress.set_installing(name, True)
 
+    def connection_up(self, name: str) -> None:
+        """What was under way to `name` may be lost: send it again at once."""
+        if name in self._sending:
+            self._sending[name].sent_at = float("-inf")
+
     def _start_sending(self, name: str, now: float) -> None:
         if self._name is None:
             raise InvariantViolation(f"{name} needs a snapshot and there is none although the log was cut")
