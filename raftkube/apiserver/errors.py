@@ -13,6 +13,7 @@ from raftkube.api.status import ApiError, expired, internal_error, timeout, too_
 from raftkube.errors import (
     Compacted,
     Indefinite,
+    NoSpace,
     Overloaded,
     RequestTooLarge,
     StoreError,
@@ -29,6 +30,9 @@ def from_store(error: StoreError) -> ApiError:
             return timeout(f"{_UNKNOWN_OUTCOME} ({error.message})")
         case RequestTooLarge() | TooManyOperations():
             return ApiError(413, "RequestEntityTooLarge", f"Request entity too large: {error.message}")
+        case NoSpace():
+            # Upstream passes etcd's text on as a 500 without a reason. This says the same by its code.
+            return ApiError(507, "InsufficientStorage", f"the store is full: {error.message}")
         case Overloaded():
             retry_after_s = max(1, round(float(error.fields.get("retry_after_s") or 1)))
             return too_many_requests(f"the store is overloaded: {error.message}", retry_after_s)

@@ -29,7 +29,7 @@ class _KvGroup(click.Group):
 
 @click.group(cls=_KvGroup)
 def command() -> None:
-    """Read and write the store: get, put, del, txn, watch, lease, compact, status, member.
+    """Read and write the store: get, put, del, txn, watch, lease, alarm, compact, status, member.
 
     Without --endpoints the cluster is the one that `raftkube up` started (--name).
     """
@@ -64,6 +64,32 @@ def _range_options(function: Any) -> Any:
     return function
 
 
+# etcdctl's words, and the store's.
+_SORT_TARGETS = {
+    "": "",
+    "KEY": "key",
+    "VERSION": "version",
+    "CREATE": "create",
+    "MODIFY": "mod",
+    "VALUE": "value",
+}
+
+
+def _order_options(function: Any) -> Any:
+    orders = click.Choice(["ASCEND", "DESCEND"], case_sensitive=False)
+    targets = click.Choice([name for name in _SORT_TARGETS if name], case_sensitive=False)
+    for option in (
+        click.option("--max-create-rev", default=0, help="Only keys created at or before this revision."),
+        click.option("--min-create-rev", default=0, help="Only keys created at or after this revision."),
+        click.option("--max-mod-rev", default=0, help="Only keys last changed at or before this revision."),
+        click.option("--min-mod-rev", default=0, help="Only keys last changed at or after this revision."),
+        click.option("--sort-by", type=targets, default="", help="What to sort by.  [default: KEY]"),
+        click.option("--order", type=orders, default="", help="How to sort.  [default: ASCEND]"),
+    ):
+        function = option(function)
+    return function
+
+
 @command.command("get")
 @_range_options
 @click.option("--rev", default=0, help="The state at this revision.")
@@ -74,16 +100,20 @@ def _range_options(function: Any) -> Any:
 @click.option(
     "--consistency", type=click.Choice(["l", "s"]), default="l", help="Linearizable or serializable."
 )
+@_order_options
 def get(
     key: str, range_end: str | None, prefix: bool, from_key: bool, rev: int, limit: int, keys_only: bool,
-    count_only: bool, print_value_only: bool, consistency: str,
+    count_only: bool, print_value_only: bool, consistency: str, order: str, sort_by: str, **bounds: int,
 ) -> None:  # fmt: skip
     """Print keys and their values."""
     from raftkube.cli.kv_print import write_result, write_text
     from raftkube.wire.store import Range
 
     start, end = _range_end(_bytes(key), range_end, prefix, from_key)
-    op = Range(start, end, rev, limit, keys_only, count_only)
+    op = Range(
+        start, end, rev, limit, keys_only, count_only, order.lower(), _SORT_TARGETS[sort_by.upper()],
+        bounds["min_mod_rev"], bounds["max_mod_rev"], bounds["min_create_rev"], bounds["max_create_rev"],
+    )  # fmt: skip
     result = call(lambda client: client.range(op, serializable=consistency == "s"))
     if count_only and output_format() == "simple":
         write_text(str(result.count))
@@ -96,16 +126,29 @@ def get(
 @click.argument("value", required=False)
 @click.option("--lease", default="0", help="Attach the key to this lease (hexadecimal).")
 @click.option("--prev-kv", is_flag=True, help="Print what was there before.")
-def put(key: str, value: str | None, lease: str, prev_kv: bool) -> None:
+@click.option("--ignore-value", is_flag=True, help="Keep the key's value; give none.")
+@click.option("--ignore-lease", is_flag=True, help="Keep the key's lease; give none.")
+def put(
+    key: str, value: str | None, lease: str, prev_kv: bool, ignore_value: bool, ignore_lease: bool
+) -> None:
     """Write a key; the value is read from standard input if it is not given."""
     from raftkube.cli.kv_print import write_result
     from raftkube.cli.kv_txn import parse_lease
+    from raftkube.errors import ConfigError
 
-    data = sys.stdin.buffer.read() if value is None else _bytes(value)
+    if ignore_value and value is not None:
+        raise ConfigError("--ignore-value keeps the key's value; leave VALUE away")
     lease_id = parse_lease(lease)
-    write_result(
-        call(lambda client: client.put(_bytes(key), data, lease=lease_id, prev_kv=prev_kv)), output_format()
-    )
+    if ignore_lease and lease_id:
+        raise ConfigError("--ignore-lease keeps the key's lease; leave --lease away")
+    data = b"" if ignore_value else sys.stdin.buffer.read() if value is None else _bytes(value)
+
+    async def write(client: StoreClient) -> Any:
+        return await client.put(
+            _bytes(key), data, lease_id, prev_kv, ignore_value=ignore_value, ignore_lease=ignore_lease
+        )
+
+    write_result(call(write), output_format())
 
 
 @command.command("del")
@@ -186,8 +229,9 @@ def compact(revision: int) -> None:
         write_text(f"compacted revision {revision}")
 
 
-from raftkube.cli import kv_cluster, kv_endpoint, kv_lease, kv_member, kv_snapshot  # noqa: E402
+from raftkube.cli import kv_alarm, kv_cluster, kv_endpoint, kv_lease, kv_member, kv_snapshot  # noqa: E402
 
+command.add_command(kv_alarm.alarm)
 command.add_command(kv_lease.lease)
 command.add_command(kv_endpoint.status)
 command.add_command(kv_endpoint.health)

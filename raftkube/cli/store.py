@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from raftkube.cli.logging import log_options
+from raftkube.cli.store_history import history_options, history_settings
 
 if TYPE_CHECKING:
     from raftkube.net import Address, TlsFiles
@@ -44,15 +45,7 @@ if TYPE_CHECKING:
 @click.option("--key-file", help="Its private key.")
 @click.option("--peer-cert-file", help="Certificate towards other members.  [default: --cert-file]")
 @click.option("--peer-key-file", help="Its private key.  [default: --key-file]")
-@click.option(
-    "--history-seconds", default=300.0, show_default=True, help="Older revisions are compacted; 0: none."
-)
-@click.option(
-    "--history-revisions-max",
-    default=100_000,
-    show_default=True,
-    help="More revisions are compacted; 0: none.",
-)
+@history_options
 @click.option("--heartbeat-interval", type=int, help="Milliseconds between heartbeats.")
 @click.option("--election-timeout", type=int, help="Milliseconds without a leader before a member campaigns.")
 @click.option("--testing", is_flag=True, help="Allow what only tests may use.")
@@ -102,9 +95,7 @@ def member_config(flags: dict[str, Any]) -> MemberConfig:
         listen_metrics=_metrics_listens(flags["listen_metrics_urls"], tls),
         cluster_state=flags["initial_cluster_state"],
         raft=_raft_settings(flags),
-        server=ServerSettings(
-            history_s=flags["history_seconds"], history_revisions_max=flags["history_revisions_max"]
-        ),
+        server=ServerSettings(**history_settings(flags)),
     )
 
 
