@@ -1,9 +1,13 @@
 """A little language for stories about the store: one command a line, `-> ` and what came of it.
 
     put KEY VALUE [lease=N] [prev]          grant LEASE ttl=S        compact REVISION
+        [ignore_value] [ignore_lease]       open SESSION             close SESSION [highest=N]
+    once SESSION SEQUENCE BELOW COMMAND     raise MEMBER             disarm [MEMBER]       alarms
+    size
     del KEY [END] [prev]                    keepalive LEASE          events [after=N] [KEY [END]]
     range KEY [END] [rev=N] [limit=N]       revoke LEASE             restart   (through a snapshot)
           [keys_only] [count_only]          expire LEASE renewal=N
+          [sort=FIELD] [order=ORDER] [mod_from=N] [mod_to=N] [create_from=N] [create_to=N]
     txn [if FIELD(KEY[,END]) OP VALUE, ...] ttl LEASE [keys]
         then COMMAND; ... else COMMAND; ... leases
 
@@ -22,6 +26,7 @@ from raftkube.store.core import StateMachine
 from raftkube.types import Revision
 from raftkube.wire import store as w
 
+FLAGS = ("prev", "keys_only", "count_only", "keys", "ignore_value", "ignore_lease")
 COMPARE = re.compile(r"(\w+)\((\S+?)(?:,(\S+))?\) (=|!=|<|>) (\S+)")
 
 
@@ -53,6 +58,8 @@ class Runner:
         match command.split():
             case ["events", *words]:
                 return self.events(words)
+            case ["size"]:
+                return f"{self.machine.db_size_in_use} bytes"
             case ["restart"]:
                 before = self.machine.state_hash()
                 self.machine = StateMachine.restore(self.machine.snapshot())
@@ -94,14 +101,19 @@ def parse(command: str) -> w.Op:
     verb, *words = command.split()
     if verb == "txn":
         return parse_txn(command)
-    flags = {word for word in words if word in ("prev", "keys_only", "count_only", "keys")}
+    if verb == "once":
+        session, sequence, below, inner = command.split(maxsplit=4)[1:]
+        return w.Once(int(session), int(sequence), int(below), parse(inner))
+    flags = {word for word in words if word in FLAGS}
     plain, named = split([word for word in words if word not in flags])
+    order, target = named.pop("order", ""), named.pop("sort", "")
     number = {name: int(value) for name, value in named.items()}
     match verb:
         case "put":
             key, _ = key_range(plain[:1])
             value = b"" if plain[1] == "''" else plain[1].encode()
-            return w.Put(key, value, number.get("lease", 0), "prev" in flags)
+            kept = ("ignore_value" in flags, "ignore_lease" in flags)
+            return w.Put(key, value, number.get("lease", 0), "prev" in flags, *kept)
         case "del":
             return w.DeleteRange(*key_range(plain), "prev" in flags)
         case "range":
@@ -111,6 +123,9 @@ def parse(command: str) -> w.Op:
                 number.get("limit", 0),
                 "keys_only" in flags,
                 "count_only" in flags,
+                order,
+                target,
+                *(number.get(name, 0) for name in ("mod_from", "mod_to", "create_from", "create_to")),
             )
         case "compact":
             return w.Compact(int(plain[0]))
@@ -118,6 +133,14 @@ def parse(command: str) -> w.Op:
             return w.LeaseTimeToLive(int(plain[0]), "keys" in flags)
         case "leases":
             return w.LeaseList()
+        case "open":
+            return w.SessionOpen(int(plain[0]))
+        case "close":
+            return w.SessionClose(int(plain[0]), number.get("highest", -1))
+        case "raise" | "disarm":
+            return w.Alarm(verb == "raise", "NOSPACE", plain[0] if plain else "")
+        case "alarms":
+            return w.AlarmList()
     return parse_lease(verb, int(plain[0]), number)
 
 
@@ -178,6 +201,11 @@ def show(answer: Any) -> str:
             return f"rev {answer.revision}, {numbers}{keys}"
         case w.LeaseListResult():
             return f"rev {answer.revision}, leases {list(answer.leases)}"
+        case w.SessionResult():
+            return f"rev {answer.revision}, session {answer.session} {'open' if answer.open else 'closed'}"
+        case w.AlarmResult():
+            shown = " ".join(f"{member}:{alarm}" for member, alarm in answer.alarms)
+            return f"rev {answer.revision}, alarms [{shown}]"
         case w.CompactResult():
             return f"rev {answer.revision}"
     raise TypeError(f"no such answer: {answer!r}")
