@@ -207,6 +207,19 @@ def test_a_majority_commits() -> None:
     assert server.commit == last
 
 
+def test_an_acknowledgement_of_an_earlier_term_counts_nothing() -> None:
+    """Leaders 4: matchIndex is reinitialized after election; an answer to an append of an older term says
+    nothing of this term's log, though it names the same index."""
+    server = grown(1, 1, 1)
+    server.clock.now += SETTINGS.election_timeout_min_s + 0.01
+    term = server.lead()
+    last = server.log[-1][0]
+    for name in ("n2", "n3"):
+        server.receive(name, msg.APPENDED, term - 1, last + 1, False, True)
+    assert server.commit == 1
+    assert server.replica.core.match_index("n2") == 0
+
+
 def test_entries_of_earlier_terms_are_not_committed_by_counting() -> None:
     """§5.4.2, figure 8: only entries of the leader's current term are committed by counting replicas."""
     server = grown(1, 2)

@@ -236,11 +236,13 @@ class StoreClient(Operations):
             self._note(failure)
         raise AssertionError("a client has members")
 
-    async def watch_connection(self, attempt: int) -> MemberConnection:
-        """A connection for a watch; with each attempt the next member's."""
+    async def watch_connection(self, attempt: int, avoid: Address | None = None) -> MemberConnection:
+        """A connection for a watch; with each attempt the next member's, but not that at `avoid`."""
         start = self._members.index(self._preferred)
         while True:
             member = self._members[(start + attempt) % len(self._members)]
+            if member.address == avoid and len(self._members) > 1:
+                member = self._members[(start + attempt + 1) % len(self._members)]
             await self._back_off(attempt)
             try:
                 return await self._connect(member)

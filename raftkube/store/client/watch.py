@@ -7,7 +7,8 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import trio
 
-from raftkube.errors import ConnectionLost, InvalidRequest, Stopped, StoreError, WatchEnded
+from raftkube.errors import ConnectionLost, InvalidRequest, NoLeader, Stopped, StoreError, WatchEnded
+from raftkube.net import Address
 from raftkube.store.client.connection import MemberConnection, NotSent
 from raftkube.wire import rpc
 from raftkube.wire.store import Event
@@ -41,8 +42,9 @@ class WatchOptions(NamedTuple):
 class Attacher(Protocol):
     """How a watch gets a connection."""
 
-    async def watch_connection(self, attempt: int) -> MemberConnection:
-        """A connection to some member, another one with each attempt. Waits between attempts."""
+    async def watch_connection(self, attempt: int, avoid: Address | None = None) -> MemberConnection:
+        """A connection to some member, another one with each attempt, not to the one at `avoid` if there is
+        any other. Waits between attempts."""
         ...
 
 
@@ -60,6 +62,7 @@ class Watch:
         self._mark_wanted = 0
         self._connection: MemberConnection | None = None
         self._watch_id = 0
+        self._avoid: Address | None = None  # a member that heard no leader
         self._unread: deque[tuple[WatchBatch, int]] = deque()
         self._unread_bytes = 0
         self._error: StoreError | None = None
@@ -114,6 +117,9 @@ class Watch:
             except (NotSent, StoreError) as error:
                 if isinstance(error, StoreError) and not self._options.resume:
                     raise
+                if isinstance(error, NoLeader) and connection is self._connection:
+                    self._avoid = connection.address
+                    self.detach()
             attempt += 1
             await trio.sleep(min(0.2, 0.01 * 2**attempt))
 
@@ -122,7 +128,7 @@ class Watch:
         attempt = 0
         async with self._attaching:
             while self._connection is None and self._error is None:
-                connection = await self._attacher.watch_connection(attempt)
+                connection = await self._attacher.watch_connection(attempt, self._avoid)
                 attempt += 1
                 await self._create(connection)
 
@@ -165,6 +171,8 @@ class Watch:
         self._changed.unpark_all()
 
     def on_ended(self, error: StoreError) -> None:
+        if self._connection is not None and error.fields.get("reason") == "no-leader":
+            self._avoid = self._connection.address
         self._connection = None
         if not (isinstance(error, WatchEnded) and self._options.resume):
             self._error = error

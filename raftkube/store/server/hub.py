@@ -22,7 +22,7 @@ from typing import Final, NamedTuple, Protocol
 import trio
 
 from raftkube.clock import Clock
-from raftkube.errors import WatchEnded
+from raftkube.errors import StoreError, WatchEnded
 from raftkube.store.server.settings import ServerSettings
 from raftkube.store.server.watch_log import EncodedEvent, GroupLog, Router, Selector
 from raftkube.wire.frames import pack
@@ -133,6 +133,8 @@ class Hub:
         self._future: list[tuple[int, int, Watcher]] = []
         self._future_count = 0
         self._notified: dict[Watcher, None] = {}
+        # Calls back with None once this member is known to have applied all that was committed before.
+        self.confirm: Callable[[Callable[[StoreError | None], None]], None] = lambda done: done(None)
         self._offset = 0
         self._next_flush = 0.0
         self.events_sent = 0
@@ -401,14 +403,32 @@ class Hub:
                     watcher.subscription = kept
                 self._close(subscription)
 
+    def _notify(self, error: StoreError | None) -> None:
+        """Send the marks that were asked for at the beginning. A member without a leader may be far behind:
+        it ends these watches, so that they go on elsewhere."""
+        for watcher in list(self._notified):
+            subscription = watcher.subscription
+            if error is None:
+                self.mark(watcher)
+            elif subscription is not None:
+                revision = self._complete(subscription)
+                told = WatchEnded(
+                    f"this member hears no leader; resume after revision {revision} at another",
+                    revision=revision,
+                    reason="no-leader",
+                )
+                watcher.sink.send(ended([watcher.request.watch_id], told.to_wire()))
+                self.leave(watcher)
+                watcher.ended()
+
     async def _tick(self) -> None:
         while True:
             await trio.sleep(self._settings.progress_interval_s)
             for subscription in list(self._blocked):
                 if not subscription.closed:
                     self._end_if_lagging(subscription)
-            for watcher in list(self._notified):
-                self.mark(watcher)
+            if self._notified:
+                self.confirm(self._notify)
             for group, _ in list(self._groups.values()):
                 self._trim(group)
                 self._merge(group)

@@ -90,6 +90,7 @@ class StoreServer:
         organizations that may speak here; empty: whoever connects (only without TLS)."""
         async with trio.open_nursery() as nursery:
             service = self._running = self._service(nursery)
+            self._hub.confirm = service.reads.submit
 
             async def handle(connection: Connection) -> None:
                 session = Session(connection, service, self._settings, roles)
