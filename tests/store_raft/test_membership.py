@@ -398,6 +398,21 @@ def test_a_member_moves_to_another_address() -> None:
     simulate(scenario)
 
 
+def test_members_that_all_moved_at_once_find_each_other_by_their_flags() -> None:
+    """A supervisor gave every port away: the addresses in the log are stale, those in the flags are not."""
+
+    async def scenario(group: ChangingGroup) -> None:
+        await group.propose(b"x")
+        for name in group.names:
+            await group.stop(name)
+        group.members = {name: Address(name, 7777) for name in group.names}
+        group.initial = dict(group.members)
+        await group.start_all()
+        assert await equal_logs(group) == [b"x", b"last"]
+
+    simulate(scenario)
+
+
 def test_every_member_is_replaced_at_a_new_address_under_writes() -> None:
     async def scenario(group: ChangingGroup) -> None:
         acknowledged: list[bytes] = []

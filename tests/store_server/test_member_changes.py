@@ -23,7 +23,7 @@ from raftkube.errors import (
 from raftkube.net import Address, PeerIdentity, TlsFiles
 from raftkube.rng import seeded_rng
 from raftkube.store.client import StoreClient
-from raftkube.store.server.join import find_place
+from raftkube.store.server.join import find_place, unfit
 from raftkube.store.server.member import MemberConfig
 from raftkube.wire import rpc
 
@@ -83,9 +83,14 @@ def simulate(scenario: Scenario, *, seed: int = 1, limit_s: float = 300.0) -> Ch
 
 def test_a_client_outlives_the_replacement_of_every_member_it_knew() -> None:
     async def scenario(store: ChangingStore, client: StoreClient) -> None:
+        async with store.client("reader") as reader:  # nobody tells it where the leader is
+            await replace_all(store, client, reader)
+
+    async def replace_all(store: ChangingStore, client: StoreClient, reader: StoreClient) -> None:
         for number in range(20):
             await client.put(b"k%d" % number, b"v")
         for old in NAMES:
+            await reader.get(b"k0")
             new = f"{old}-new"
             store.machine(new)
             id_ = await client.member_add(new, f"{new}:2380", f"{new}:2379")
@@ -100,7 +105,7 @@ def test_a_client_outlives_the_replacement_of_every_member_it_knew() -> None:
             store.network.crash(old)
         assert sorted(each["name"] for each in await client.member_list()) == [f"{n}-new" for n in NAMES]
         for number in range(20):
-            assert await client.get(b"k%d" % number) is not None
+            assert await reader.get(b"k%d" % number) is not None
         found = await client.get(b"after")
         assert found is not None
         assert found.value == b"store-3"
@@ -240,6 +245,28 @@ def test_only_operators_and_members_change_members() -> None:
             nursery.cancel_scope.cancel()
 
     run_simulation(1, main)
+
+
+@pytest.mark.parametrize(
+    ("mine", "why"),
+    [
+        (None, "there is no member 'store-2'; add it: raftkube kv member add store-2"),
+        ({"learner": False, "started": False}, "kv member replace store-2"),
+        ({"learner": True, "started": True}, "kv member replace store-2"),
+        ({"learner": False, "started": True}, "kv member replace store-2"),
+        ({"learner": True, "started": False}, None),
+    ],
+)
+def test_an_empty_disk_takes_the_place_of_a_learner_that_never_started_alone(
+    mine: dict[str, bool] | None, why: str | None
+) -> None:
+    members: list[dict[str, object]] = [
+        {"name": "store-1", "id": "store-1", "learner": False, "started": True}
+    ]
+    if mine is not None:
+        members.append({"name": "store-2", "id": "store-2#00000001", **mine})
+    refusal = unfit("store-2", members)
+    assert refusal is None if why is None else why in str(refusal)
 
 
 def test_a_joiner_that_nobody_answers_says_why_it_gives_up() -> None:

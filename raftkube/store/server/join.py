@@ -42,7 +42,7 @@ async def find_place(
                 why = found
                 continue
             cluster_id, members = found
-            refusal = _unfit(name, members)
+            refusal = unfit(name, members)
             if refusal is None:
                 log.info("store_joins", member=name, asked=other)
                 return bootstrap(name, token, cluster_id, _configuration(members), rng)
@@ -52,7 +52,7 @@ async def find_place(
     raise ConfigError(f"member {name!r} found no place in the cluster: {why}")
 
 
-def _unfit(name: str, members: list[dict[str, Any]]) -> str | None:
+def unfit(name: str, members: list[dict[str, Any]]) -> str | None:
     """Why `name` may not begin as one of `members` with an empty disk; None if it may."""
     mine = next((member for member in members if member["name"] == name), None)
     if mine is None:
