@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from store_processes import RAFTKUBE, StoreProcesses, store_processes, wait_until
 
-
 _COLUMNS = ["ID", "NAME", "PEER", "ADDRESS", "CLIENT", "ADDRESS", "LEARNER", "VOTER", "LEADER"]
 
 
