@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import naive_store
 import pytest
 from hypothesis import HealthCheck, Phase, settings
-from hypothesis.stateful import run_state_machine_as_test
+from hypothesis import seed as hypothesis_seed
+from hypothesis.stateful import RULE_MARKER, run_state_machine_as_test
 from store_model_machine import StoreModelMachine
 
 from raftkube.errors import StoreError
@@ -27,6 +31,8 @@ from raftkube.store.core.sessions import Session, SessionTable
 from raftkube.store.core.space import Space, version_bytes
 from raftkube.wire.store import Txn
 
+FIRED_MIN = 1_000
+ROUNDS_MAX = 12
 SLOW = [HealthCheck.too_slow, HealthCheck.filter_too_much]
 
 
@@ -49,6 +55,50 @@ def test_agrees_with_the_naive_store() -> None:
             suppress_health_check=SLOW,
         ),
     )
+
+
+class Counting(StoreModelMachine):
+    """Notes how often each rule ran to its end."""
+
+    fired: ClassVar[Counter[str]] = Counter()
+
+
+for _rule in StoreModelMachine.setup_state().rules:
+
+    def _run(self: Any, *, _right: Any = _rule.function, **drawn: Any) -> None:
+        _right(self, **drawn)
+        Counting.fired[_right.__name__] += 1
+
+    functools.update_wrapper(_run, _rule.function)
+    setattr(_run, RULE_MARKER, replace(_rule, function=_run))
+    setattr(Counting, _rule.function.__name__, _run)
+
+
+@pytest.mark.long
+def test_every_rule_fires_a_thousand_times(capsys: pytest.CaptureFixture[str]) -> None:
+    """And there is no difference in all those steps; the table says how often each rule took part."""
+    rules = {rule.function.__name__ for rule in StoreModelMachine.setup_state().rules}
+    Counting.fired.clear()
+    for number in range(ROUNDS_MAX):
+        run_state_machine_as_test(
+            hypothesis_seed(number)(Counting),
+            settings=settings(
+                max_examples=300,
+                stateful_step_count=50,
+                deadline=None,
+                database=None,
+                phases=[Phase.generate],
+                suppress_health_check=SLOW,
+            ),
+        )
+        if min(Counting.fired[rule] for rule in rules) >= FIRED_MIN:
+            break
+    with capsys.disabled():
+        print(f"\n{'rule':<32}  fired")
+        for rule, times in Counting.fired.most_common():
+            print(f"{rule:<32} {times:>6}")
+    assert rules == set(Counting.fired)
+    assert min(Counting.fired.values()) >= FIRED_MIN
 
 
 Plant = Callable[[pytest.MonkeyPatch], None]
