@@ -27,6 +27,22 @@ WRONG: list[tuple[str, w.Op, type[StoreError], dict[str, Any]]] = [
     ("negative-limit", w.Range(b"k", limit=-1), InvalidRequest, {"field": "limit"}),
     ("compact-zero", w.Compact(0), InvalidRequest, {"field": "revision"}),
     ("negative-lease", w.LeaseGrant(-1, 5), InvalidRequest, {"field": "lease"}),
+    ("sort-order", w.Range(b"k", sort_order="up"), InvalidRequest, {"field": "sort_order"}),
+    ("sort-target", w.Range(b"k", sort_target="lease"), InvalidRequest, {"field": "sort_target"}),
+    *(
+        (name, w.Range(b"k")._replace(**{name: -1}), InvalidRequest, {"field": name})
+        for name in ("min_mod_revision", "max_mod_revision", "min_create_revision", "max_create_revision")
+    ),
+    ("value-ignored", w.Put(b"k", b"v", ignore_value=True), InvalidRequest, {"field": "value"}),
+    ("lease-ignored", w.Put(b"k", b"", 7, ignore_lease=True), InvalidRequest, {"field": "lease"}),
+    ("negative-session", w.SessionOpen(-1), InvalidRequest, {"field": "session"}),
+    ("no-such-alarm", w.Alarm(False, "CORRUPT"), InvalidRequest, {"field": "alarm"}),
+    ("numbered-read", w.Once(1, 1, 1, w.Range(b"k")), InvalidRequest, {"field": "op"}),
+    ("numbered-twice", w.Once(1, 1, 1, w.Once(1, 2, 1, PUTS[0])), InvalidRequest, {"field": "op"}),
+    ("sequence-zero", w.Once(1, 0, 0, PUTS[0]), InvalidRequest, {"field": "sequence"}),
+    ("no-session", w.Once(0, 1, 1, PUTS[0]), InvalidRequest, {"field": "session"}),
+    ("acknowledged-later", w.Once(1, 1, 2, PUTS[0]), InvalidRequest, {"field": "acknowledged_below"}),
+    ("once-in-txn", w.Txn((), (w.Once(1, 1, 1, PUTS[0]),)), InvalidRequest, {"field": "txn"}),
     ("no-ttl", w.LeaseGrant(1, 0), InvalidRequest, {"field": "ttl_s"}),
     ("ttl-too-long", w.LeaseGrant(1, LEASE_TTL_MAX_S + 1), InvalidRequest, {"field": "ttl_s"}),
     ("txn-in-txn", w.Txn((), (w.Txn(),)), InvalidRequest, {"field": "txn"}),
