@@ -1,6 +1,7 @@
 """How long a member stands still while snapshots are made, sent, installed and freed, and history goes.
 
     python scripts/snapshot_pauses.py [--keys 200000] [--value-bytes 1024] [--rate 1000]
+    python scripts/snapshot_pauses.py --slices    each slice of that work, alone in one process
 
 Three members, each a process of its own on loopback and a real disk, with a probe inside: a task that wakes
 every 5 ms and notes how late it was, how much processor its thread used since, and how much of the time went
@@ -22,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time  # noqa: TID251 the processor's time of a thread is measured here
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -38,12 +39,15 @@ from raftkube.net import Address
 from raftkube.net.tcp import TcpNetwork
 from raftkube.rng import system_rng
 from raftkube.store.client import StoreClient
+from raftkube.store.core import StateMachine
 from raftkube.store.raft.settings import RaftSettings
 from raftkube.store.server.member import MemberConfig, run_member
+from raftkube.wire.store import Compact, Put
 
 NAMES = ("store-1", "store-2", "store-3")
 PROBE_S = 0.005
 RNG = system_rng()
+_END = object()
 LOG_BYTES = 24 * 1024 * 1024  # of log between snapshots: less than the default, so that there are more
 
 COLUMNS = {
@@ -350,6 +354,43 @@ class Run:
         print("\n".join(self.notes))
 
 
+def measure_slices(options: argparse.Namespace) -> None:
+    """The processor that each slice takes, whatever else the machine does."""
+    tune_collector()
+    machine, chunks = StateMachine(), list[bytes]()
+    for number in range(options.keys):
+        machine.apply(Put(b"/keys/%08d" % number, RNG.randbytes(options.value_bytes)))
+        machine.take_events()
+
+    def snapshot() -> Iterator[None]:
+        for chunk in machine.snapshot():
+            chunks.append(chunk)
+            yield
+
+    _time_slices("a section of a snapshot", snapshot())
+    restored = list[StateMachine]()
+
+    def restore() -> Iterator[None]:
+        restored.append((yield from StateMachine.restoring(iter(chunks))))
+
+    _time_slices("a slice of an install", restore())
+    copy = restored[0]
+    copy.apply(Compact(copy.revision))
+    _time_slices("256 revisions of history trimmed", iter(lambda: copy.trim(256), True))
+    _time_slices("1,024 keys of an old state freed", iter(lambda: copy.discard(1_024), True))
+
+
+def _time_slices(what: str, slices: Iterator[object]) -> None:
+    taken_ms, done = [], False
+    while not done:
+        began = time.thread_time()
+        done = next(slices, _END) is _END
+        taken_ms.append((time.thread_time() - began) * 1000)
+    taken_ms.sort()
+    p99, worst, total_s = taken_ms[len(taken_ms) * 99 // 100], taken_ms[-1], sum(taken_ms) / 1000
+    print(f"| {what} | {len(taken_ms)} | {p99:.1f} | {worst:.1f} | {total_s:.2f} |")
+
+
 async def free_ports(count: int) -> list[int]:
     listeners = [await TcpNetwork().listen(Address("127.0.0.1", 0), None) for _ in range(count)]
     for listener in listeners:
@@ -380,8 +421,13 @@ def main() -> None:
     parser.add_argument("--keys", type=int, default=200_000)
     parser.add_argument("--value-bytes", type=int, default=1024)
     parser.add_argument("--rate", type=int, default=1000)
+    parser.add_argument("--slices", action="store_true", help="time the slices alone")
     parser.add_argument("--directory", help="where the members' data lies; the default is the temporary one")
-    trio.run(measure, parser.parse_args())
+    options = parser.parse_args()
+    if options.slices:
+        measure_slices(options)
+    else:
+        trio.run(measure, options)
 
 
 if __name__ == "__main__":
