@@ -93,6 +93,14 @@ class Processes:
         now_s = self._clock.monotonic()
         return [managed.describe(now_s) for managed in self._managed.values()]
 
+    def last_words(self, name: str) -> str:
+        """The last line of the log of the component `name`; of one that ended, the sentence why."""
+        path = self._state.log_of(name)
+        with path.open("rb") as stream:
+            stream.seek(max(0, path.stat().st_size - _LAST_WORDS_BYTES_MAX))
+            lines = stream.read().decode(errors="replace").splitlines()
+        return lines[-1].removeprefix("raftkube: ") if lines else f"see {path}"
+
     def start(self, name: str) -> None:
         """Let it run (again). No effect if it does."""
         managed = self.find(name)
@@ -161,7 +169,7 @@ class Processes:
                 continue
             if managed.last_exit == EXIT_FAILED:
                 managed.wanted, managed.phase = False, "failed"
-                managed.reason = self._last_words(managed)
+                managed.reason = self.last_words(managed.component.name)
                 log.error("component_failed", component=managed.component.name, log=self._log_path(managed))
                 continue
             managed.phase = "backoff"
@@ -178,14 +186,6 @@ class Processes:
             with trio.move_on_after(managed.backoff_s):
                 await changed.wait()
             managed.backoff_s = min(managed.backoff_s * 2, _BACKOFF_MAX_S)
-
-    def _last_words(self, managed: Managed) -> str:
-        """The sentence that the process ended with, of the last line of its log."""
-        path = self._state.log_of(managed.component.name)
-        with path.open("rb") as stream:
-            stream.seek(max(0, path.stat().st_size - _LAST_WORDS_BYTES_MAX))
-            lines = stream.read().decode(errors="replace").splitlines()
-        return lines[-1].removeprefix("raftkube: ") if lines else f"see {path}"
 
     def _log_path(self, managed: Managed) -> str:
         return str(self._state.log_of(managed.component.name))

@@ -34,6 +34,7 @@ from raftkube.rng import Rng
 log = structlog.get_logger(__name__)
 
 _LEADERS_TIMEOUT_S: Final = 3.0
+_SILENT_S: Final = 3.0  # a store that runs for so long should answer
 
 Progress = Callable[[str], None]
 
@@ -297,6 +298,10 @@ class Verbs:
             for row in rows:
                 complaints = said.get(row["name"], {}).get("errors", ())
                 row["reason"] = row["reason"] or "; ".join(complaints) or None
+                if row["kind"] == "store" and row["name"] not in said and (row["uptime_s"] or 0) > _SILENT_S:
+                    row["reason"] = (
+                        f"does not answer; its log ends: {self._processes.last_words(row['name'])}"
+                    )
         return {"ready": self._is_ready(), "components": rows}
 
     async def _target(self, request: dict[str, Any]) -> str:

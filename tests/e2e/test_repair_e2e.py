@@ -134,6 +134,9 @@ def test_a_wiped_disk_does_not_come_back_by_itself_but_by_repair(stores: Cluster
     assert f"kv member replace {victim}" in stores.log(victim)
     assert next(member["id"] for member in members(stores) if member["name"] == victim) == old
     assert not list(data(stores, victim).glob("journal-*"))
+    reason = wait_until(lambda: stores.status()[victim]["reason"])
+    assert "does not answer" in reason
+    assert f"kv member replace {victim}" in reason
     stores.raftkube("repair", victim, timeout_s=120)
     wait_until(lambda: whole(stores))
     wait_until(lambda: len(hashes(stores)) == 1)
@@ -177,5 +180,6 @@ def test_a_store_that_cannot_write_stays_up_and_says_so(stores: Cluster) -> None
     now = stores.status()[victim]
     assert (now["pid"], now["phase"], now["restarts"]) == (row["pid"], "running", row["restarts"])
     stores.raftkube("restart", victim)
+    assert "killed_after_grace" not in stores.log("supervisor")
     wait_until(lambda: whole(stores))
     wait_until(lambda: len(hashes(stores)) == 1)

@@ -10,8 +10,9 @@ import trio
 from trio.testing import MockClock
 
 from chaos.sim.clock import run_simulation
+from chaos.sim.disk import SECTOR
 from chaos.sim.raft_group import RaftGroup
-from raftkube.errors import DiskFailed, DiskFull
+from raftkube.errors import DiskFailed, DiskFull, InvariantViolation
 from raftkube.store.raft.settings import RaftSettings
 
 SETTINGS = RaftSettings(snapshot_log_entries=20, retain_entries=5, snapshot_chunk_bytes=300)
@@ -155,5 +156,24 @@ def test_a_slow_disk_costs_time_and_nothing_else(slow_s: float) -> None:
         assert acknowledged
         assert all(group.machine(name).operations == applied for name in group.names)
         assert all(host.error is None for host in group.hosts.values())
+
+    simulate(scenario)
+
+
+def test_the_last_write_of_an_idle_member_cannot_pass_for_a_torn_one() -> None:
+    """Nothing was stopped gracefully, and the disk loses a sector of the last entry afterwards."""
+
+    async def scenario(group: RaftGroup) -> None:
+        leader = await group.wait_leader()
+        await group.propose(b"last" * 500)
+        await group.wait_converged()
+        await trio.sleep(0.2)
+        await group.crash(leader, lose_all=True)
+        disk = group.hosts[leader].disk
+        name = next(file for file in disk.names() if b"last" * 300 in disk.read_all(file))
+        at = (disk.read_all(name).index(b"last" * 300) // SECTOR + 1) * SECTOR
+        disk.damage(name, lambda data: data.__setitem__(slice(at, at + SECTOR), bytes(SECTOR)))
+        with pytest.raises(InvariantViolation, match=f"{name} is damaged at byte"):
+            await group.start(leader)
 
     simulate(scenario)

@@ -86,7 +86,8 @@ def _clean(disk: Disk) -> list[str]:
 
 def _damage(name: str, offset: int, what: str) -> NoReturn:
     raise InvariantViolation(
-        f"{name} is damaged at byte {offset}: {what}; this member must not take part again under its name"
+        f"{name} is damaged at byte {offset}: {what}; this member must not take part again under its id,"
+        " but `raftkube repair` rebuilds it from the others"
     )
 
 

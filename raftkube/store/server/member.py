@@ -135,8 +135,8 @@ async def run_member(
     """
     doors = _Doors(network, clock, rng, disk)
     room = Room(disk, clock, segment_bytes=config.raft.segment_bytes)
-    blank = await _place(config, doors) if config.cluster_state == "existing" else None
-    while True:
+    blank = await _place(config, doors, stop) if config.cluster_state == "existing" else None
+    while stop is None or not stop.is_set():
         life = _Life(config, doors, room, blank)
         again = await life.run(stop, task_status)
         if again is None:
@@ -271,8 +271,11 @@ class _Life:
         return member_id == mine.id or member_id in mine.pins
 
 
-async def _place(config: MemberConfig, doors: _Doors) -> raft_identity.Identity | None:
-    """What an empty data directory becomes in the cluster that exists; None: it is not empty.
+async def _place(
+    config: MemberConfig, doors: _Doors, stop: trio.Event | None
+) -> raft_identity.Identity | None:
+    """What an empty data directory becomes in the cluster that exists; None: it is not empty, or `stop`
+    was set meanwhile.
 
     (A directory of before there were identities holds a journal.)
     """
@@ -283,14 +286,30 @@ async def _place(config: MemberConfig, doors: _Doors) -> raft_identity.Identity 
     if not empty:
         return None
     others = {name: at for name, at in config.client_addresses.items() if name != config.name}
-    return await find_place(
-        config.name,
-        config.raft.cluster_token,
-        others,
-        network=doors.network,
-        tls=config.peer_tls,
-        rng=doors.rng,
-    )
+    outcome: raft_identity.Identity | ConfigError | None = None
+    async with trio.open_nursery() as nursery:
+        if stop is not None:
+            nursery.start_soon(_cancel_on, stop, nursery.cancel_scope)
+        try:
+            outcome = await find_place(
+                config.name,
+                config.raft.cluster_token,
+                others,
+                network=doors.network,
+                tls=config.peer_tls,
+                rng=doors.rng,
+            )
+        except ConfigError as error:
+            outcome = error
+        nursery.cancel_scope.cancel()
+    if isinstance(outcome, ConfigError):
+        raise outcome
+    return outcome
+
+
+async def _cancel_on(stop: trio.Event, scope: trio.CancelScope) -> None:
+    await stop.wait()
+    scope.cancel()
 
 
 class _Once:
