@@ -230,6 +230,10 @@ def read(server: Server) -> Waiter:
     return waiter
 
 
+def answered(waiter: Waiter) -> bool:
+    return waiter.resolved
+
+
 def test_a_leader_begins_its_term_with_an_entry_without_a_command() -> None:
     """§8: each leader commits a blank no-op entry into the log at the start of its term, so as to know which
     entries are committed."""
@@ -248,15 +252,15 @@ def test_no_read_before_the_leader_knows_what_is_committed() -> None:
     """§8: a read waits for the no-op; only then does the leader know the commit index."""
     server = leader_of_three()
     waiter = read(server)
-    assert not any(message[0] == msg.READ_ROUND for _, message in server.sent)
+    assert msg.READ_ROUND not in [message[0] for _, message in server.sent]
     server.sent.clear()
     server.replica.deliver("n2", [[msg.APPENDED, server.term, server.log[-1][0] + 1, False, True]])
     server.replica.pump()
     rounds = [message for name, message in server.sent if name == "n2" and message[0] == msg.READ_ROUND]
     assert rounds
-    assert not waiter.resolved
+    assert answered(waiter) is False
     server.receive("n2", msg.READ_ROUND_OK, *rounds[-1][1:])
-    assert waiter.resolved
+    assert answered(waiter) is True
 
 
 def test_a_read_asks_a_majority_whether_this_is_still_the_leader() -> None:
@@ -273,10 +277,10 @@ def test_a_read_asks_a_majority_whether_this_is_still_the_leader() -> None:
         server.receive(name, msg.READ_ROUND_OK, term, number)
     server.receive("n3", msg.READ_ROUND_OK, term - 1, number)
     server.receive("n3", msg.READ_ROUND_OK, term, number - 1)
-    assert not first.resolved
+    assert answered(first) is False
     server.receive("n3", msg.READ_ROUND_OK, term, number)
-    assert first.resolved
-    assert not second.resolved  # it came after the round began
+    assert answered(first) is True
+    assert answered(second) is False  # it came after the round began
 
 
 def test_a_deposed_leader_serves_no_read() -> None:

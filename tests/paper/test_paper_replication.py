@@ -142,6 +142,7 @@ def test_a_success_moves_next_and_match_index() -> None:
     term = server.lead()
     server.propose()
     last = server.log[-1][0]
+    server.replica.deliver("n4", [[msg.APPENDED, term, 2, True, False]])  # it lacks all; nextIndex goes back
     server.receive("n4", msg.APPENDED, term, last + 1, False, True)
     assert server.replica.core.match_index("n4") == last
     sent = dict(server.wait(SETTINGS.heartbeat_s + 0.01))

@@ -6,10 +6,11 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
+import msgpack
 import pytest
 
 from chaos.sim.disk import SimDisk
-from raftkube.errors import DiskFailed, InvariantViolation, LeadershipLost, Stopped
+from raftkube.errors import DeadlineExpired, DiskFailed, InvariantViolation, LeadershipLost, Stopped
 from raftkube.store.raft.membership import Configuration
 from raftkube.store.raft.mutants import find
 from raftkube.store.raft.proposals import Proposals
@@ -19,16 +20,18 @@ from raftkube.store.raft.waiting import Waiter
 
 
 class StillClock:
+    now = 100.0
+
     def monotonic(self) -> float:
-        return 100.0
+        return self.now
 
     def wall(self) -> float:
-        return 100.0
+        return self.now
 
 
 class EchoMachine:
     def apply(self, index: int, payload: bytes, operations: Any = None) -> list[Any]:
-        return [index]
+        return [index] * len(msgpack.unpackb(payload))
 
     def snapshot(self) -> Any:
         return iter(())
@@ -98,3 +101,25 @@ def test_what_still_waits_was_never_proposed() -> None:
     answers = told(proposals.add([b"one"], 100.0))
     proposals.stop(lambda: Stopped("nothing was proposed"))
     assert [type(answer) for answer in answers] == [Stopped]
+
+
+def test_what_nobody_wants_any_more_never_enters_the_log() -> None:
+    """Deadlines are looked at again in the step that takes, for what waits anywhere in the queue."""
+    replica = lone_leader(SimDisk(Random(1)))
+    proposals = replica.proposals
+    proposals.held = True  # as while leadership moves
+    wanted = told(proposals.add([b"wanted"], 100.0))
+    expired = told(proposals.add([b"expired"], 100.0, 100.5))
+    later = told(proposals.add([b"later"], 100.0, 105.0))
+    assert proposals.next_deadline() == 100.5
+    replica._clock.now = 101.0  # type: ignore[attr-defined]
+    replica.pump()
+    assert [type(answer) for answer in expired] == [DeadlineExpired]
+    proposals.held = False
+    replica.pump()
+    assert len(wanted) == len(later) == 1
+    commands = b"".join(command for command, _, _ in replica.journal[:])
+    assert b"wanted" in commands
+    assert b"later" in commands
+    assert b"expired" not in commands
+    assert proposals.queued_bytes == proposals.pending == 0

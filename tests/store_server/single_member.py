@@ -43,7 +43,9 @@ class ImmediateConsensus:
         await self._enter()
         return self._apply([operation])[0]
 
-    def submit(self, operations: list[Any], done: Callable[[Any], None]) -> None:
+    def submit(
+        self, operations: list[Any], done: Callable[[Any], None], deadline: float = float("inf")
+    ) -> None:
         self._check()
         if self.gate.is_set():
             done(self._apply(operations))

@@ -223,12 +223,14 @@ class RaftNode:
         self._wake.set()
         return (await waiter.wait())[0]
 
-    def submit(self, operations: list[Any], done: Callable[[Any], None]) -> None:
+    def submit(
+        self, operations: list[Any], done: Callable[[Any], None], deadline: float = float("inf")
+    ) -> None:
         """As `propose`, of several at once (left alone from now on) and without a task that waits: `done`,
-        which must not raise, gets the list of their results, or one error for all. Raises the definite errors
-        that are known at once."""
+        which must not raise, gets the list of their results, or one error for all. After `deadline` (of the
+        member's clock) they are not proposed any more. Raises the definite errors that are known at once."""
         replica = self._leading()
-        replica.proposals.add(operations, self._clock.monotonic()).tell(done)
+        replica.proposals.add(operations, self._clock.monotonic(), deadline).tell(done)
         if len(operations) == 1 and replica.proposals.lone:
             self._pump()  # nothing to wait for, nothing to gather
         else:

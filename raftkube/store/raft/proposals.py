@@ -33,17 +33,22 @@ from raftkube.store.raft.waiting import Waiter
 from raftkube.wire.frames import pack_small
 
 _ENVELOPE_BYTES: Final = 8  # of an entry: msgpack's and ours
+_NEVER: Final = float("inf")
 _ARRAY: Final = struct.Struct(">BI")  # msgpack's array 32
 
 
 class Group(NamedTuple):
-    """Operations of one caller, and the same packed. `waiter` gets the list of their results."""
+    """Operations of one caller, and the same packed. `waiter` gets the list of their results.
+
+    `deadline` is the log's; `give_up` the caller's: later they do not enter the log any more.
+    """
 
     operations: list[Any]
     packed: list[bytes]
     size: int
     waiter: Waiter
     deadline: float
+    give_up: float
 
 
 class _Batch(NamedTuple):
@@ -60,6 +65,7 @@ class Proposals:
         self._operations_max, self._bytes_max = settings.queue_operations_max, settings.queue_bytes_max
         self._waiting: deque[Group] = deque()
         self._waiting_count = self._waiting_bytes = 0
+        self._next_give_up = _NEVER  # no group that waits gives up before
         self._in_flight: dict[int, _Batch] = {}
         self._taken: list[Group] = []  # out of the queue, on their way into the log
         self._resolutions: list[tuple[Waiter, Any]] = []
@@ -67,9 +73,10 @@ class Proposals:
         self.entry_operations = Histogram(OPERATIONS_BUCKETS)
         self.held = False  # nothing may enter the log: leadership is being handed over
 
-    def add(self, operations: list[Any], now: float) -> Waiter:
+    def add(self, operations: list[Any], now: float, give_up: float = _NEVER) -> Waiter:
         """Queue operations that will stand in one entry, and are left alone from now on; the waiter gets
-        their results. Raises Overloaded, RequestTooLarge: definite, none is queued."""
+        their results. After `give_up` they do not enter the log any more. Raises Overloaded,
+        RequestTooLarge: definite, none is queued."""
         packed = [pack_small(operation) for operation in operations]
         size = sum(map(len, packed))
         if size + _ENVELOPE_BYTES > LOG_ENTRY_BYTES_MAX or len(packed) > LOG_ENTRY_OPERATIONS_MAX:
@@ -82,7 +89,8 @@ class Proposals:
         if full or self._waiting_bytes + size > self._bytes_max:
             raise Overloaded("too many proposals wait for this leader's log", retry_after_s=0.1)
         waiter = Waiter()
-        self._waiting.append(Group(operations, packed, size, waiter, now + self._timeout_s))
+        self._waiting.append(Group(operations, packed, size, waiter, now + self._timeout_s, give_up))
+        self._next_give_up = min(self._next_give_up, give_up)
         self._waiting_count += len(packed)
         self._waiting_bytes += size
         return waiter
@@ -188,6 +196,21 @@ class Proposals:
         self._taken, self._resolutions = [], []
         self._refuse_waiting(refusal)
 
+    def drop_expired(self, now: float) -> None:
+        """Refuse what waits and nobody wants any more; before anything is taken."""
+        if self._next_give_up > now:
+            return
+        waiting, self._waiting = self._waiting, deque()
+        self._next_give_up = _NEVER
+        for group in waiting:
+            if group.give_up > now:
+                self._waiting.append(group)
+                self._next_give_up = min(self._next_give_up, group.give_up)
+                continue
+            self._waiting_count -= len(group.packed)
+            self._waiting_bytes -= group.size
+            group.waiter.fail(DeadlineExpired("the deadline passed before the operation was proposed"))
+
     def expire(self, now: float) -> None:
         """Fail what is past its deadline: definite while it waits, unknown once it is in the log."""
         while self._waiting and self._waiting[0].deadline <= now:
@@ -200,8 +223,8 @@ class Proposals:
             self._fail(batch.groups, ProposalTimeout("not known to be committed in time; it may still be"))
 
     def next_deadline(self) -> float:
-        """When `expire` has something to do; infinity if never."""
-        at = self._waiting[0].deadline if self._waiting else float("inf")
+        """When `expire` or `drop_expired` has something to do; infinity if never."""
+        at = min(self._waiting[0].deadline, self._next_give_up) if self._waiting else _NEVER
         for batch in self._in_flight.values():
             if not batch.groups[0].waiter.resolved:
                 return min(at, batch.groups[0].deadline)

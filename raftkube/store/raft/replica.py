@@ -195,6 +195,7 @@ class Replica:
                 for message in messages:
                     self._receive(name, message)
             self.guard.hurry()
+            self.proposals.drop_expired(now)
             self.core.doTick(0.0)
         if self.journal.sync() and self.journal.fsync_s_last > self._slow_fsyncs.expected_s:
             self._slow_fsyncs.note(now, self.journal.fsync_s_last)

@@ -45,9 +45,9 @@ class Consensus(Protocol):
         """Commit and apply `operation` (its wire form); what apply answered. Raises StoreError."""
         ...
 
-    def submit(self, operations: list[Any], done: Done) -> None:
+    def submit(self, operations: list[Any], done: Done, deadline: float = ...) -> None:
         """As `propose`, of several at once, answering through `done`, which must not raise, with the list of
-        results or one StoreError. Raises what is known at once."""
+        results or one StoreError; not proposed any more after `deadline`. Raises what is known at once."""
         ...
 
     async def read_index(self) -> object:

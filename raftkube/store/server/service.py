@@ -131,7 +131,7 @@ class Service:
             if deadline <= self.clock.monotonic():
                 raise DeadlineExpired("the deadline passed before the operation was proposed")
             self._quota.check(op, request_bytes)
-            self._propose([op_to_wire(self._stamp(op))], lambda outcome: done(_only(outcome)))
+            self._propose([op_to_wire(self._stamp(op))], deadline, lambda outcome: done(_only(outcome)))
 
     def read(self, op: Range | LeaseTimeToLive | LeaseList | AlarmList) -> Any:
         """The answer, or the StoreError, from this member's state as it is."""
@@ -249,13 +249,14 @@ class Service:
         assert isinstance(result, LeaseResult)
         return result._replace(remaining_s=self.leases.remaining_s(op.lease))
 
-    def submit_puts(self, puts: list[Any], done: Done) -> None:
-        """Propose operations for which `is_plain_put` holds, together; `done` gets the list of their results
-        or one StoreError. Raises StoreError, definite: they cannot be proposed now."""
+    def submit_puts(self, puts: list[Any], deadline: float, done: Done) -> None:
+        """Propose operations for which `is_plain_put` holds, together, unless `deadline` passes first; `done`
+        gets the list of their results or one StoreError. Raises StoreError, definite: they cannot be
+        proposed now."""
         self._quota.check_puts(puts)
-        self._propose(puts, done)
+        self._propose(puts, deadline, done)
 
-    def _propose(self, operations: list[Any], done: Done) -> None:
+    def _propose(self, operations: list[Any], deadline: float, done: Done) -> None:
         def finish(outcome: Any) -> None:  # called inside a step of consensus: nothing may escape
             try:
                 if isinstance(outcome, NotLeader):
@@ -265,7 +266,7 @@ class Service:
                 log.exception("answer_failed")
 
         try:
-            self.consensus.submit(operations, finish)
+            self.consensus.submit(operations, finish, deadline)
         except NotLeader:
             raise self.not_leader() from None
 

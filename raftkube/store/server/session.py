@@ -200,7 +200,8 @@ class Session:
         try:
             if self._leaving:
                 raise Stopped("this member is stopping; nothing was done")
-            self._service.submit_puts(puts.wires, lambda outcome: self._finish_puts(puts.ids, outcome))
+            last = received + max(puts.deadlines_ms) / 1000  # while one is wanted all are proposed
+            self._service.submit_puts(puts.wires, last, lambda outcome: self._finish_puts(puts.ids, outcome))
         except StoreError as error:
             self._finish_puts(puts.ids, error)
 
