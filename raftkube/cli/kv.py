@@ -83,8 +83,8 @@ def _order_options(function: Any) -> Any:
         click.option("--min-create-rev", default=0, help="Only keys created at or after this revision."),
         click.option("--max-mod-rev", default=0, help="Only keys last changed at or before this revision."),
         click.option("--min-mod-rev", default=0, help="Only keys last changed at or after this revision."),
-        click.option("--sort-by", type=targets, default="", help="What to sort by.  [default: KEY]"),
-        click.option("--order", type=orders, default="", help="How to sort.  [default: ASCEND]"),
+        click.option("--sort-by", type=targets, help="What to sort by.  [default: KEY]"),
+        click.option("--order", type=orders, help="How to sort.  [default: ASCEND]"),
     ):
         function = option(function)
     return function
@@ -103,7 +103,8 @@ def _order_options(function: Any) -> Any:
 @_order_options
 def get(
     key: str, range_end: str | None, prefix: bool, from_key: bool, rev: int, limit: int, keys_only: bool,
-    count_only: bool, print_value_only: bool, consistency: str, order: str, sort_by: str, **bounds: int,
+    count_only: bool, print_value_only: bool, consistency: str, order: str | None, sort_by: str | None,
+    **bounds: int,
 ) -> None:  # fmt: skip
     """Print keys and their values."""
     from raftkube.cli.kv_print import write_result, write_text
@@ -111,7 +112,8 @@ def get(
 
     start, end = _range_end(_bytes(key), range_end, prefix, from_key)
     op = Range(
-        start, end, rev, limit, keys_only, count_only, order.lower(), _SORT_TARGETS[sort_by.upper()],
+        start, end, rev, limit, keys_only, count_only,
+        (order or "").lower(), _SORT_TARGETS[(sort_by or "").upper()],
         bounds["min_mod_rev"], bounds["max_mod_rev"], bounds["min_create_rev"], bounds["max_create_rev"],
     )  # fmt: skip
     result = call(lambda client: client.range(op, serializable=consistency == "s"))

@@ -53,6 +53,38 @@ def test_put_get_del_in_etcdctls_manner(stores: StoreProcesses) -> None:
     assert ok(stores.kv("del", "g/", "--prefix", "--prev-kv")) == b"2\ng/a\n2\ng/b\nfrom stdin\n"
 
 
+def test_orders_bounds_and_puts_that_keep(stores: StoreProcesses) -> None:
+    for key, value in (("o/a", "3"), ("o/b", "1"), ("o/c", "2"), ("o/a", "3")):
+        ok(stores.kv("put", key, value))
+    read = ("get", "o/", "--prefix", "--print-value-only")
+    assert ok(stores.kv(*read, "--order", "DESCEND")) == b"2\n1\n3\n"
+    assert ok(stores.kv(*read, "--sort-by", "VALUE")) == b"1\n2\n3\n"
+    assert ok(stores.kv(*read, "--sort-by", "modify", "--order", "descend", "--limit", "1")) == b"3\n"
+    at = str(json.loads(ok(stores.kv("get", "o/c", "-w", "json")))["kvs"][0]["mod_revision"])
+    assert ok(stores.kv(*read, "--min-mod-rev", at)) == b"3\n2\n"
+    assert ok(stores.kv(*read, "--max-create-rev", at, "--min-create-rev", at)) == b"2\n"
+    lease = ok(stores.kv("lease", "grant", "60")).decode().split()[1]
+    assert ok(stores.kv("put", "o/a", "--ignore-value", f"--lease={lease}")) == b"OK\n"
+    assert ok(stores.kv("put", "o/a", "4", "--ignore-lease", "--prev-kv")) == b"OK\no/a\n3\n"
+    assert b"attached keys([o/a])" in ok(stores.kv("lease", "timetolive", lease, "--keys"))
+    for wrong in (
+        ("put", "o/none", "--ignore-value"),
+        ("put", "o/a", "x", "--ignore-value"),
+        ("put", "o/a", "x", "--ignore-lease", f"--lease={lease}"),
+        ("get", "o/a", "--min-mod-rev", "-1"),
+        ("get", "o/a", "--sort-by", "colour"),
+    ):
+        done = stores.kv(*wrong)
+        assert done.returncode != 0
+        assert len(done.stderr.splitlines()) == 1, done.stderr.decode()
+
+
+def test_alarms_are_listed_and_disarmed(stores: StoreProcesses) -> None:
+    assert ok(stores.kv("alarm", "list")) == b""
+    assert ok(stores.kv("alarm", "disarm")) == b""
+    assert json.loads(ok(stores.kv("alarm", "list", "-w", "json")))["alarms"] == []
+
+
 def test_txn_reads_etcdctls_text(stores: StoreProcesses) -> None:
     ok(stores.kv("put", "t/user", "bad"))
     text = b'value("t/user") = "bad"\n\ndel t/user\nput t/new "two words"\nget t/new\n\nput t/never x\n'
