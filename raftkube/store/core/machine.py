@@ -168,11 +168,12 @@ class StateMachine:
             self._leases.move(key, held, lease)
         events = (_new(Event, (PUT_EVENT, kv, prev)),)
         self._history.append(events)
-        self._space.add(events)
+        self._space.put(kv, prev)
         self._untaken.append((revision, events))
         if self._trimmed < self._compact_revision:
             self.trim(_TRIM_REVISIONS_PER_APPLY)
-        return PutResult(revision, prev if prev_kv else None)
+        result: PutResult = _new(PutResult, (revision, prev if prev_kv else None))
+        return result
 
     def read(self, op: ReadOp) -> Result:
         """Answer a read from the state as it is.

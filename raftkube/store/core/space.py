@@ -57,6 +57,13 @@ class Space:
         self.grow(events)
         self._freed.append(self._total)
 
+    def put(self, kv: KeyValue, prev: KeyValue | None) -> None:
+        """`add` of the event of a lone put."""
+        self.in_use += len(kv[0]) + len(kv[1]) + VERSION_OVERHEAD_BYTES
+        if prev is not None:
+            self._total += len(prev[0]) + len(prev[1]) + VERSION_OVERHEAD_BYTES
+        self._freed.append(self._total)
+
     def end_revision(self) -> None:
         """The next revision has the events that `grow` was told of."""
         self._freed.append(self._total)

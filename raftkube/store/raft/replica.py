@@ -1,13 +1,14 @@
 """One member's replicated state, and the step that moves it on: all that is synchronous.
 
-    messages received -> pysyncobj's tick (elect, commit, apply, append what waits) -> one sync of the journal
-    -> what depended on the sync leaves -> callers learn their results -> members learn the commit index
+    messages received -> pysyncobj's tick (elect, commit, apply, append what waits) -> callers learn results
+    -> one sync of the journal -> what depended on the sync leaves -> members learn the commit index
 
 The sync blocks the process: on the disks it was measured on (0.1 ms) a thread's hand-over costs more, and
 while it lasts the other processes of the machine have the processor.
 
-Invariants: nothing that depends on the journal leaves, and no caller learns a result, before the sync
-returned; a leader counts itself only in the step after.
+Invariants: nothing that depends on the journal leaves before the sync returned; a leader counts itself only
+in the step after. So a result that a caller learns is that of an entry which an earlier step's sync covers
+here, and which a majority holds.
 """
 
 from __future__ import annotations
@@ -197,12 +198,12 @@ class Replica:
             self.guard.hurry()
             self.proposals.drop_expired(now)
             self.core.doTick(0.0)
+        self.proposals.flush()
         if self.journal.sync() and self.journal.fsync_s_last > self._slow_fsyncs.expected_s:
             self._slow_fsyncs.note(now, self.journal.fsync_s_last)
         self.guard.release()
         self._outlet.flush()
         self._note_role()
-        self.proposals.flush()
         self.changes.flush()
         self.guard.announce()
         self.proposals.expire(now)

@@ -215,9 +215,9 @@ class Snapshots:
         log.info("snapshot_made", index=index, log_first=self._journal.first_index)
 
     def _grown_enough(self) -> bool:
-        """By as much as the last snapshot was large, so that making them costs no more than the log does."""
+        """By twice the size of the last snapshot: making them writes at most half of what the log does."""
         grown = self._journal.live_bytes - min(self._kept_bytes, self._journal.live_bytes)
-        return grown > max(self._settings.snapshot_log_bytes, self._made_bytes)
+        return grown > max(self._settings.snapshot_log_bytes, 2 * self._made_bytes)
 
     def _first_kept(self, index: int) -> int:
         """Keep `retain_entries` behind the snapshot, but no more than half the bytes that trigger one; and
