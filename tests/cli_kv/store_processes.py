@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from raftkube.clock import SystemClock
-from raftkube.cluster.certificates import STORE_ADMIN, STORE_PEER, Authority
+from raftkube.cluster.certificates import STORE_ADMIN, STORE_CLIENT, STORE_PEER, Authority
 
 NAMES = ("store-1", "store-2", "store-3")
 RAFTKUBE = (sys.executable, "-c", "import sys; from raftkube.cli import main; main(sys.argv[1:])")
@@ -64,6 +64,7 @@ class StoreProcesses:
             )
             issued.write(self.directory, name)
         authority.issue("admin", organizations=(STORE_ADMIN,)).write(self.directory, "admin")
+        authority.issue("client", organizations=(STORE_CLIENT,)).write(self.directory, "client")
         authority.issue("mallory", organizations=("system:masters",)).write(self.directory, "mallory")
 
     @property
