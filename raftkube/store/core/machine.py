@@ -133,7 +133,7 @@ class StateMachine:
     @property
     def alarms(self) -> tuple[tuple[str, str], ...]:
         """(member, alarm) of all that are on."""
-        return tuple(sorted(self._alarms.on))
+        return tuple(sorted(self._alarms.on)) if self._alarms.on else ()
 
     def apply(self, op: Op) -> Result | StoreError:
         """Carry out `op`. A client's mistake comes back as a StoreError value, having changed nothing.
