@@ -121,8 +121,7 @@ class StateMachine:
 
     @property
     def db_size_in_use(self) -> int:
-        """Bytes of all versions that can still be read: keys, values and what they take beside; the quota
-        is on this."""
+        """Bytes of all versions that can be read, by `Space`'s count; the quota is on this."""
         return self._space.in_use
 
     @property
