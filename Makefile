@@ -17,7 +17,7 @@ ASYNC_NOT := ASYNC114,ASYNC120,ASYNC124,ASYNC128
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 /usr/bin/python3; do \
 	  $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 
-.PHONY: help up test lint types ci-long chaos mutants bench accept-2 clean lock capture
+.PHONY: help up test lint types ci-long chaos fuzz mutants bench accept-2 clean lock capture
 help:  ## list the targets
 	@grep -hE '^[a-z0-9.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -65,6 +65,9 @@ capture: $(VENV)/.dev  ## draw docs/images/demo.svg from a real session
 
 chaos: $(VENV)/.dev  ## five minutes of kills over the whole control plane, judged (report in out/chaos)
 	@$(BIN)/python -m chaos live --faults kill --duration 300 --out out/chaos $(ARGS)
+
+fuzz: $(VENV)/.dev  ## 100 seeds of a minute each, of faults on a simulated Raft group (ARGS="--seeds 0:500")
+	@$(BIN)/python -m chaos.sim.fuzz --group raftkube $(ARGS)
 
 mutants: $(VENV)/.dev  ## the planted bug must be caught in five seeds of five
 	@$(BIN)/python -m pytest -q -m long tests/chaos_live -k mutant $(ARGS)

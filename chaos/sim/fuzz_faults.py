@@ -228,7 +228,7 @@ async def end_mid_write(
         nonlocal steps
         steps -= 1
         if steps <= 0:
-            group.network.crash(name)  # nothing leaves any more
+            group.network.crash(name, keep_in_flight=True)  # nothing leaves any more
             group.pause(name)
             reached.set()
             raise OSError(errno.EIO, f"{INJECTED} {step}")

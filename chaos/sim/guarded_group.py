@@ -16,6 +16,7 @@ from raftkube.store.raft.driver import RaftNode
 from raftkube.store.raft.replica import Replica
 from raftkube.store.raft.settings import RaftSettings
 
+_RECOVERING: Final = 1 << 62  # the end of a log that is still being read: not short, as far as one can see
 _PAUSED_S: Final = 0.05  # how soon a paused member looks again whether it may go on
 SMALL: Final = RaftSettings(retain_entries=8, segment_bytes=16 * 1024)
 
@@ -69,7 +70,8 @@ class GuardedGroup(RaftGroup):
         return self.replica(name).core.commit_index
 
     def last_index(self, name: str) -> int:
-        return self.replica(name).journal.last_index
+        replica = self.node(name)._replica
+        return _RECOVERING if replica is None else replica.journal.last_index
 
     def term(self, name: str) -> int:
         return self.replica(name).core.term

@@ -99,14 +99,17 @@ class SimNetwork:
                 connection.stalled = False
         self._wake_waiting()
 
-    def crash(self, name: str) -> None:
-        """The host is gone: its listeners close, and the others see resets (unless cut off from it)."""
+    def crash(self, name: str, *, keep_in_flight: bool = False) -> None:
+        """The host is gone: its listeners close, and the others see resets (unless cut off from it), with
+        `keep_in_flight` only after they read what was under way."""
         for address in [at for at, listener in self._listeners.items() if listener.host == name]:
             self._listeners.pop(address).closed = True
         for connection in self._alive():
             if connection.local == name:
                 connection.die()
-                if not self.is_cut(name, connection.remote):
+                if keep_in_flight:
+                    connection.end()
+                elif not self.is_cut(name, connection.remote):
                     connection.other.break_now()
 
     def is_cut(self, source: str, target: str) -> bool:
@@ -300,6 +303,11 @@ class SimConnection:
         """The host is gone: this end fails, the other hears nothing of it."""
         self._broken = True
         self._notify()
+
+    def end(self) -> None:
+        """Nothing follows what this end has sent."""
+        self._ended = True
+        self.other._notify()
 
     def _take(self, incoming: deque[tuple[float, bytes]], max_bytes: int) -> bytes:
         now, parts, size = trio.current_time(), [], 0
