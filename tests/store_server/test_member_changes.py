@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from functools import partial
 
 import pytest
@@ -242,6 +243,8 @@ def test_only_operators_and_members_change_members() -> None:
                             assert isinstance(caught.value, PermissionDenied) is not may
                             if not may:
                                 assert "O=raftkube:store-admin" in str(caught.value)
+                        with nullcontext() if may else pytest.raises(PermissionDenied):
+                            await client.alarm_disarm()
             nursery.cancel_scope.cancel()
 
     run_simulation(1, main)
