@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
 
 import trio
 
@@ -13,26 +14,37 @@ def run_until_signalled(serve: Callable[[], Awaitable[object]]) -> None:
     trio.run(_run, serve)
 
 
-def run_until_stopped(serve: Callable[[trio.Event], Awaitable[object]]) -> None:
+class ServesUntil(Protocol):
+    """Runs until the event is set and what leaving takes is done; `started` once it serves."""
+
+    def __call__(self, stop: trio.Event, *, task_status: trio.TaskStatus[Any]) -> Awaitable[object]: ...
+
+
+def run_until_stopped(serve: ServesUntil) -> None:
     """Run `serve` under trio; the first SIGTERM or SIGINT sets the event it is given, on which it comes to
-    its end by itself (exit code 0); a second one cancels it."""
+    its end by itself (exit code 0). Before it serves there is nothing to leave, and a signal cancels it; so
+    does a second one."""
     trio.run(_run_and_leave, serve)
 
 
-async def _run_and_leave(serve: Callable[[trio.Event], Awaitable[object]]) -> None:
+async def _run_and_leave(serve: ServesUntil) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
-            stop = trio.Event()
+            stop, serving = trio.Event(), trio.Event()
 
             async def listen() -> None:
                 async for _ in signals:
-                    if stop.is_set():
+                    if stop.is_set() or not serving.is_set():
                         nursery.cancel_scope.cancel()
                     stop.set()
 
+            async def run(*, task_status: trio.TaskStatus[Any]) -> None:
+                await serve(stop, task_status=task_status)
+                nursery.cancel_scope.cancel()
+
             nursery.start_soon(listen)
-            await serve(stop)
-            nursery.cancel_scope.cancel()
+            await nursery.start(run)
+            serving.set()
 
 
 async def _run(serve: Callable[[], Awaitable[object]]) -> None:

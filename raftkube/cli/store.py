@@ -68,7 +68,9 @@ def command(verbose: int, logging_format: str, data_dir: str, **flags: Any) -> N
     network, clock, rng = TcpNetwork(), SystemClock(), system_rng()
     tune_collector()
     run_until_stopped(
-        lambda stop: run_member(config, network=network, clock=clock, rng=rng, disk=disk, stop=stop)
+        lambda stop, *, task_status: run_member(
+            config, network=network, clock=clock, rng=rng, disk=disk, stop=stop, task_status=task_status
+        )
     )
 
 

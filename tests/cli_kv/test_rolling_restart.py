@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 import trio
-from store_processes import NAMES, StoreProcesses, store_processes
+from store_processes import NAMES, RAFTKUBE, StoreProcesses, store_processes, wait_until
 
 from raftkube.errors import StoreError
 from raftkube.net import Address, TlsFiles
@@ -70,3 +71,28 @@ async def served_revision(client: StoreClient, name: str) -> int:
     except StoreError:
         return 0
     return int(status["revision"]) if status["leader"] else 0
+
+
+def test_a_member_that_does_not_serve_yet_stops_at_once(tmp_path: Path) -> None:
+    """It looks for the cluster that it shall join, and there is none; SIGTERM ends it all the same."""
+    stores = StoreProcesses(tmp_path, tls=False)
+    log = tmp_path / "store-1.log"
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [*RAFTKUBE, *stores.flags("store-1"), "--initial-cluster-state", "existing", *clients(stores)],
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        wait_until(lambda: log.read_text() != "")
+        assert process.poll() is None, log.read_text()
+        process.terminate()
+        assert process.wait(timeout=5) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def clients(stores: StoreProcesses) -> list[str]:
+    addresses = ",".join(f"{name}=127.0.0.1:{port}" for name, port in stores.client_ports.items())
+    return ["--initial-client-urls", addresses]
