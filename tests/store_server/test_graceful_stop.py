@@ -110,7 +110,7 @@ def test_writing_goes_on_within_milliseconds() -> None:
                     began = trio.current_time()
                     await client.put(b"k", b"%d" % number)
                     slowest = max(slowest, trio.current_time() - began)
-            assert slowest < 0.15  # virtual; the election timeout is at least 0.6 s
+            assert slowest < 0.03  # virtual; without a hand-over 0.06 at best, by a reset connection
             assert await leader_of(client) != leader
 
     simulate(1, scenario)
