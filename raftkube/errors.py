@@ -46,6 +46,13 @@ class MemberRetired(RaftkubeError):
     code: ClassVar[str] = "member_retired"
 
 
+class MemberOutdated(RaftkubeError):
+    """The cluster has gone on to a version that this member's program does not know: the node stops, and a
+    newer program must be started in its place."""
+
+    code: ClassVar[str] = "member_outdated"
+
+
 class StoreError(RaftkubeError):
     """An error that the store answers with. `fields` are the numbers that a caller can act on."""
 
@@ -182,6 +189,13 @@ class MembershipRefused(Definite):
     code: ClassVar[str] = "membership_refused"
 
 
+class Unsupported(Definite):
+    """The cluster's version does not hold this operation yet, because of members that are not upgraded or
+    were not heard. Fields: cluster_version, needed, retry_after_s (only where no upgrade is missing)."""
+
+    code: ClassVar[str] = "unsupported"
+
+
 class WatchEnded(Definite):
     """The server ended this watch: it fell too far behind, or the server stops.
 
@@ -225,7 +239,7 @@ _STORE_ERRORS: dict[str, type[StoreError]] = {
         FutureRevision, LeaseNotFound, LeaseExists, NotLeader, NoLeader, Overloaded, DeadlineExpired,
         PermissionDenied, Unreachable, Stopped, MembershipRefused, WatchEnded, ProposalTimeout,
         LeadershipLost, ConnectionLost,
-        KeyNotFound, NoSpace, SessionUnknown,
+        KeyNotFound, NoSpace, SessionUnknown, Unsupported,
     )
 }  # fmt: skip
 

@@ -15,7 +15,14 @@ from typing import Any, Final
 
 import click
 
-from raftkube.errors import ConfigError, DiskFailed, InvariantViolation, MemberRetired, RaftkubeError
+from raftkube.errors import (
+    ConfigError,
+    DiskFailed,
+    InvariantViolation,
+    MemberOutdated,
+    MemberRetired,
+    RaftkubeError,
+)
 from raftkube.version import KUBERNETES_VERSION, VERSION
 
 
@@ -76,10 +83,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return 130 if group.subgroup(KeyboardInterrupt) else _explain(group)
 
 
-# 3: damage, a failed disk, a member that was removed. Nothing may start the process again by itself: a
-# person looks first.
+# 3: damage, a failed disk, a member that was removed or whose program is too old. Nothing may start the
+# process again by itself: a person looks first.
 _EXIT_CODES: Final = (
-    (ConfigError, 2), (DiskFailed, 3), (InvariantViolation, 3), (MemberRetired, 3), (RaftkubeError, 1),
+    (ConfigError, 2), (DiskFailed, 3), (InvariantViolation, 3), (MemberRetired, 3),
+    (MemberOutdated, 3), (RaftkubeError, 1),
 )  # fmt: skip
 
 

@@ -253,6 +253,7 @@ Result = (
 )  # fmt: skip
 
 PUT: Final = 1  # a Put's number
+TXN: Final = 4
 
 # The numbers on the wire and in the log: never reused.
 _OPS: Final[dict[int, type[Any]]] = {

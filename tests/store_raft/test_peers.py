@@ -34,6 +34,13 @@ from raftkube.wire.frames import FrameError, frame, pack
 
 NAMES = ["store-1", "store-2", "store-3"]
 CLUSTER = cluster_id_of(DEFAULT_TOKEN, {name: Address(name, 2380) for name in NAMES})
+INCARNATION = "0123456789abcdef"
+
+
+def hello(
+    sender: str = "store-2", receiver: str = "store-1", cluster: str = CLUSTER, incarnation: str = INCARNATION
+) -> msg.Message:
+    return msg.hello(cluster, receiver, msg.Hello(sender, incarnation, 1, 1))
 
 
 class PortlessNetwork(TcpNetwork):
@@ -123,7 +130,7 @@ async def _client_certificate_gets_nowhere(address: Address, tls: TlsFiles) -> N
     connection = await TcpNetwork().connect(address, tls)
     with trio.fail_after(10):
         try:
-            await connection.send_all(frame(msg.hello(CLUSTER, "store-2", "store-1")))
+            await connection.send_all(frame(hello(incarnation="")))
             assert await connection.receive_some() == b""
         except trio.BrokenResourceError:
             pass  # closed before or after the send arrived: either way nothing was said
@@ -157,7 +164,7 @@ def test_the_certificate_must_carry_the_claimed_name() -> None:
                 await nursery.start(node.run)
                 host = group.network.host("store-2", identity)
                 connection = await host.connect(group.members["store-1"], TlsFiles())
-                await connection.send_all(frame(msg.hello(CLUSTER, "store-2", "store-1")))
+                await connection.send_all(frame(hello(incarnation="")))
                 with trio.move_on_after(5):
                     try:
                         outcomes.append((label, await connection.receive_some() != b""))
@@ -184,22 +191,21 @@ class Bomb:
         return pytest.fail, ("a pickle from the network was loaded",)
 
 
-INCARNATION = "0123456789abcdef"
-HELLO = frame(msg.hello(CLUSTER, "store-2", "store-1", INCARNATION))
+HELLO = frame(hello())
 HOSTILE = {
     "pickle": pickle.dumps(Bomb()),
     "pickle in a frame": struct.pack(">I", len(pickle.dumps(Bomb()))) + pickle.dumps(Bomb()),
     "length zero": struct.pack(">I", 0),
     "length 2**32-1": b"\xff\xff\xff\xff",
     "not msgpack": frame([1])[:-1] + b"\xc1",
-    "another cluster": frame(msg.hello("elsewhere", "store-2", "store-1")),
+    "another cluster": frame(hello(cluster="elsewhere")),
     "another version": frame([msg.HELLO, msg.PROTOCOL, 99, CLUSTER, "store-2", "store-1"]),
-    "another addressee": frame(msg.hello(CLUSTER, "store-2", "store-3")),
-    "a stranger": frame(msg.hello(CLUSTER, "store-9", "store-1")),
+    "another addressee": frame(hello(receiver="store-3")),
+    "a stranger": frame(hello(sender="store-9")),
     "an append before hello": frame([msg.APPEND, 9, 9, 9, 9, []]),
     "a second hello": HELLO + HELLO,
     "a pong that nobody asked for": HELLO + frame([msg.PONG]),
-    "a huge hello": frame(msg.hello("x" * 5000, "store-2", "store-1")),
+    "a huge hello": frame(hello(cluster="x" * 5000)),
     "an unknown kind": HELLO + frame([99, 1]),
     "a negative term": HELLO + frame([msg.VOTE, -1]),
     "a bool for a term": HELLO + frame([msg.VOTE, True]),

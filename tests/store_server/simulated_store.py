@@ -16,6 +16,7 @@ from raftkube.rng import seeded_rng
 from raftkube.store.client import StoreClient
 from raftkube.store.raft.settings import RaftSettings
 from raftkube.store.server.member import MemberConfig, run_member
+from raftkube.wire.cluster_version import CLUSTER_VERSION
 
 NAMES = ("store-1", "store-2", "store-3")
 
@@ -25,6 +26,7 @@ class SimulatedStore:
 
     def __init__(self, seed: int, nursery: trio.Nursery, *, raft: RaftSettings | None = None) -> None:
         self.raft = raft or RaftSettings()
+        self.newest_versions = dict.fromkeys(NAMES, CLUSTER_VERSION)
         self.rng = seeded_rng(seed)
         self.network = SimNetwork(seeded_rng(f"network-{seed}"))
         self.peers = {name: Address(name, 2380) for name in NAMES}
@@ -82,6 +84,7 @@ class SimulatedStore:
             listen_client=self.clients[name],
             listen_peer=self.peers[name],
             raft=self.raft,
+            newest_version=self.newest_versions[name],
         )
 
     async def _run(self, name: str, *, task_status: trio.TaskStatus[object]) -> None:

@@ -26,6 +26,7 @@ from raftkube.errors import (
     Stopped,
     StoreError,
     Unreachable,
+    Unsupported,
 )
 from raftkube.net import Address, Network, TlsFiles, parse_address
 from raftkube.rng import Rng, system_rng
@@ -282,8 +283,10 @@ class StoreClient(Operations):
             target = self._preferred
             try:
                 return await self._call_once(target, method, arguments)
-            except (NotLeader, NoLeader, Overloaded, Stopped, Unreachable, Indefinite) as error:
-                if isinstance(error, SessionUnknown):
+            except (
+                NotLeader, NoLeader, Overloaded, Stopped, Unreachable, Unsupported, Indefinite
+            ) as error:  # fmt: skip
+                if isinstance(error, SessionUnknown) or _needs_an_upgrade(error):
                     raise
                 if doubts is not None and isinstance(error, Indefinite):
                     doubts.append(error)
@@ -306,7 +309,7 @@ class StoreClient(Operations):
 
     def _turn_from(self, target: _Member, error: StoreError) -> None:
         """Choose whom to ask next, unless another task has chosen already."""
-        if self._preferred is not target or isinstance(error, Overloaded):
+        if self._preferred is not target or isinstance(error, Overloaded | Unsupported):
             return
         leader = error.fields.get("leader") if isinstance(error, NotLeader) else None
         address = error.fields.get("address") if isinstance(error, NotLeader) else None
@@ -385,6 +388,11 @@ class StoreClient(Operations):
         for member in self._members:
             if member.connection is not None:
                 member.connection.close()
+
+
+def _needs_an_upgrade(error: StoreError) -> bool:
+    """The cluster's version is too low, and not only for a moment."""
+    return isinstance(error, Unsupported) and "retry_after_s" not in error.fields
 
 
 def _deadline_ms() -> int:

@@ -3,13 +3,23 @@ the leader begins by itself."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import structlog
+import trio
 
 from raftkube.errors import LeadershipLost, MembershipRefused, NotLeader, StoreError
 from raftkube.store.raft.journal import SegmentedJournal
-from raftkube.store.raft.membership import CONFIGURATION, Change, Promote, Remove, Standing, changed
+from raftkube.store.raft.membership import (
+    CONFIGURATION,
+    Change,
+    Promote,
+    RaiseVersion,
+    Remove,
+    Standing,
+    changed,
+)
 from raftkube.store.raft.private import LEADER, Core
 from raftkube.store.raft.progress import Progress
 from raftkube.store.raft.waiting import Waiter
@@ -24,10 +34,18 @@ class Changes:
     """At most one at a time, from the request until its entry is applied."""
 
     def __init__(
-        self, name: str, core: Core, journal: SegmentedJournal, progress: Progress, silent_s: float
+        self,
+        name: str,
+        core: Core,
+        journal: SegmentedJournal,
+        progress: Progress,
+        silent_s: float,
+        common_version: Callable[[Iterable[str]], int],
     ) -> None:
         self._name, self._core, self._journal, self._progress = name, core, journal, progress
-        self._silent_s = silent_s
+        self._silent_s, self._common_version = silent_s, common_version
+        self.raised = trio.Event()  # the version, by the last change that did; it may have failed
+        self.raised.set()
         self._waiting: tuple[bytes, Waiter] | None = None
         self._in_flight: tuple[int, int, Waiter] | None = None
         self._resolutions: list[tuple[Waiter, Any]] = []
@@ -71,13 +89,26 @@ class Changes:
         return True
 
     def step(self, now: float) -> None:
-        """Promote a learner that was added for that and has caught up."""
+        """Raise the cluster's version if all members know a higher one; promote a learner that was added for
+        that and has caught up."""
+        held = self._journal.configurations.effective
+        common = self._common_version(held.members)
+        if common > held.cluster_version:
+            self._raise(common, now)
         for id_ in sorted(self._journal.configurations.effective.promote):
             try:
                 self.request(Promote(id_), now)
             except MembershipRefused:
                 continue
             return
+
+    def _raise(self, version: int, now: float) -> None:
+        try:
+            waiter = self.request(RaiseVersion(version), now)
+        except MembershipRefused:
+            return
+        raised = self.raised = trio.Event()
+        waiter.tell(lambda outcome: raised.set())
 
     @property
     def can_append(self) -> bool:

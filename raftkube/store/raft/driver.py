@@ -18,6 +18,7 @@ from raftkube.disk import Disk, disk_failure
 from raftkube.errors import (
     DiskFailed,
     InvariantViolation,
+    MemberOutdated,
     MemberRetired,
     NoLeader,
     NotLeader,
@@ -33,15 +34,15 @@ from raftkube.store.raft.counters import RaftCounters
 from raftkube.store.raft.identity import Identity, IdentityFile
 from raftkube.store.raft.machine import Machine
 from raftkube.store.raft.membership import Change, Configuration
-from raftkube.store.raft.messages import Message
+from raftkube.store.raft.messages import Hello, Message
 from raftkube.store.raft.peers import Peers
-from raftkube.store.raft.private import ROLES
 from raftkube.store.raft.replica import Replica
-from raftkube.store.raft.report import counters_of
+from raftkube.store.raft.report import counters_of, status_of
 from raftkube.store.raft.settings import RaftSettings, RaftStatus, RoleChange
 from raftkube.store.raft.transfer import TRANSFER_TIMEOUT_S
+from raftkube.store.raft.versions import Program
 from raftkube.store.raft.waiting import Waiter
-from raftkube.types import LogIndex, Term
+from raftkube.types import Term
 from raftkube.wire.frames import FrameError
 
 log = structlog.get_logger(__name__)
@@ -70,12 +71,13 @@ class RaftNode:
         settings: RaftSettings = _DEFAULTS,
         clients: Mapping[str, Address] | None = None,
         blank: Identity | None = None,
+        program: Program = Program(),  # noqa: B008 it is immutable
     ) -> None:
         """`members` (name -> peer address) and `clients` make the first configuration of a new cluster;
         later they only hint where members may be found. `blank`: what an empty disk becomes instead, in a
         cluster that exists. Raises ConfigError: an unknown mutant."""
         self._name, self._members, self._listen = name, members, listen
-        self._clients, self._blank = clients or {}, blank
+        self._clients, self._blank, self._program = clients or {}, blank, program
         self._identity: IdentityFile | None = None
         self._member_listeners: list[Callable[[Configuration], None]] = []
         self._disk, self._clock, self._rng = disk, clock, rng
@@ -100,8 +102,7 @@ class RaftNode:
 
         Returns after `stop`. Raises InvariantViolation (a bug or damaged data), DiskFailed: the member has
         stopped and must not be restarted blindly; DiskFull: once there is room, a new RaftNode may go on
-        from the same disk; ConfigError. Cancelled: it stops; nothing more is
-        acknowledged.
+        from the same disk; MemberOutdated; ConfigError. Cancelled: it stops, and acknowledges nothing more.
         """
         try:
             replica = self._replica = self._recover()
@@ -132,7 +133,7 @@ class RaftNode:
         self._identity = open_identity(self._disk, self._name, token, blank)
         identity = self._identity.identity
         self._name = identity.id
-        self._peers.identify(identity.id, identity.incarnation, identity.cluster_id)
+        self._peers.identify(identity.id, identity.cluster_id)
         self._identity.check_journal()
         replica = Replica(
             name=identity.id,
@@ -146,6 +147,7 @@ class RaftNode:
             mutant=self._mutant,
             on_role=self._note_role,
             on_members=self._note_members,
+            program=self._program,
         )
         self._identity.begin()
         return replica
@@ -178,7 +180,7 @@ class RaftNode:
         """Acknowledge nothing any more; `run` raises the error."""
         if isinstance(error, OSError):
             error = disk_failure(error, "disk")
-        if not isinstance(error, InvariantViolation | DiskFailed | MemberRetired):
+        if not isinstance(error, InvariantViolation | DiskFailed | MemberRetired | MemberOutdated):
             log.error("raft_bug", member=self._name, exc_info=error)
             bug = InvariantViolation(f"{type(error).__name__}: {error}")
             bug.__cause__ = error
@@ -213,10 +215,12 @@ class RaftNode:
         is committed and applied here.
 
         Raises, definite: NotLeader(leader=), NoLeader, Overloaded, RequestTooLarge, DeadlineExpired,
-        Stopped; indefinite: LeadershipLost, ProposalTimeout. Cancelled: the proposal goes on.
+        Unsupported, Stopped; indefinite: LeadershipLost, ProposalTimeout. Cancelled: the proposal goes on.
         """
         try:
-            waiter = self._leading().proposals.add([operation], self._clock.monotonic())
+            replica = self._leading()
+            self._check_version(replica, [operation])
+            waiter = replica.proposals.add([operation], self._clock.monotonic())
         except StoreError:
             await trio.lowlevel.checkpoint()
             raise
@@ -230,11 +234,17 @@ class RaftNode:
         which must not raise, gets the list of their results, or one error for all. After `deadline` (of the
         member's clock) they are not proposed any more. Raises the definite errors that are known at once."""
         replica = self._leading()
+        self._check_version(replica, operations)
         replica.proposals.add(operations, self._clock.monotonic(), deadline).tell(done)
         if len(operations) == 1 and replica.proposals.lone:
             self._pump()  # nothing to wait for, nothing to gather
         else:
             self._wake.set()
+
+    @staticmethod
+    def _check_version(replica: Replica, operations: list[Any]) -> None:
+        if replica.versions.behind:
+            replica.versions.admit(operations, replica.configuration.members)
 
     async def transfer_leadership(
         self, to: str | None = None, *, timeout_s: float = TRANSFER_TIMEOUT_S
@@ -270,10 +280,12 @@ class RaftNode:
         return configuration
 
     async def _until_ready(self) -> None:
-        """A leader of a moment ago commits an entry of its own term first: wait for that, not for ever."""
+        """A leader of a moment ago commits an entry of its own term first, and may raise the version: wait
+        for that, not for ever."""
         with trio.move_on_after(_READY_S):
             while self._leading() and not self._role.ready:
                 await self.wait_role_change(self._role)
+            await self._leading().changes.raised.wait()
 
     @property
     def configuration(self) -> Configuration:
@@ -332,24 +344,7 @@ class RaftNode:
         replica = self._replica
         if replica is None:
             raise Stopped("this member has not recovered yet")
-        core, journal = replica.core, replica.journal
-        return RaftStatus(
-            name=self._name,
-            role=self._role.role if self._failure else ROLES[core.role],
-            term=Term(core.term),
-            leader=None if self._failure else replica.leader,
-            commit_index=LogIndex(core.commit_index),
-            applied_index=LogIndex(core.applied_index),
-            log_first=LogIndex(journal.first_index),
-            log_last=LogIndex(journal.last_index),
-            snapshot_index=LogIndex(replica.snapshots.index),
-            members=tuple(replica.configuration.members),
-            learners=tuple(sorted(replica.configuration.learners)),
-            fsyncs=journal.fsyncs,
-            fsync_s_total=journal.fsync_s_total,
-            journal_bytes=journal.live_bytes,
-            failed=None if self._failure is None else str(self._failure),
-        )
+        return status_of(replica, self._role, self._failure)
 
     def _leading(self) -> Replica:
         """Raises NotLeader, NoLeader, Stopped."""
@@ -398,15 +393,24 @@ class RaftNode:
 
     # What the connections say.
 
-    def admit(self, name: str, incarnation: str) -> str | None:
+    def greeting(self) -> Hello:
+        replica, mine = self._replica, self.identity
+        version = 1 if replica is None else replica.committed_configuration.cluster_version
+        return Hello(mine.id, mine.incarnation, self._program.newest, version)
+
+    def admit(self, peer: Hello) -> str | None:
         replica, file = self._replica, self._identity
         if replica is None or file is None or self._stopping:
             raise FrameError("this member does not run")
+        known, committed = replica.configuration, replica.committed_configuration
         try:
-            return admit(file, replica.configuration, replica.committed_configuration, name, incarnation)
-        except DiskFailed as error:
+            refusal = admit(file, known, committed, peer.sender, peer.incarnation)
+            if refusal is None:
+                replica.versions.meet(peer)
+            return refusal
+        except (DiskFailed, MemberOutdated) as error:
             self._failed(error)
-            raise FrameError("this member's disk has failed") from error
+            raise FrameError(f"this member has stopped: {error}") from error
 
     def refused(self, sentence: str) -> None:
         if not self._stopping:

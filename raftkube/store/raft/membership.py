@@ -23,7 +23,7 @@ from raftkube.types import member_name
 
 CONFIGURATION: Final = b"\x10"  # the kind of a log entry that carries one
 
-_FORMAT: Final = 1
+_FORMATS: Final = (1, 2)  # 2 carries a cluster version
 _MEMBERS_MAX: Final = 15  # voters and learners; more than seven voters only cost speed
 _REMOVED_MAX: Final = 64
 _ADDRESS_BYTES_MAX: Final = 300
@@ -39,12 +39,13 @@ class MemberAddresses(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Configuration:
     """`promote`: the learners that become voters once they have caught up. `removed`: ids that were members
-    before, the newest last."""
+    before, the newest last. `cluster_version`: what all members know how to apply; it only ever rises."""
 
     voters: Mapping[str, MemberAddresses]
     learners: Mapping[str, MemberAddresses] = field(default_factory=dict)
     promote: frozenset[str] = frozenset()
     removed: tuple[str, ...] = ()
+    cluster_version: int = 1
 
     @classmethod
     def of_names(cls, names: Iterable[str]) -> Configuration:
@@ -71,22 +72,27 @@ class Configuration:
         def plain(members: Mapping[str, MemberAddresses]) -> list[Any]:
             return [[id_, *members[id_]] for id_ in sorted(members)]
 
-        fields = [_FORMAT, plain(self.voters), plain(self.learners), sorted(self.promote), [*self.removed]]
-        packed: bytes = msgpack.packb(fields)
+        fields = [plain(self.voters), plain(self.learners), sorted(self.promote), [*self.removed]]
+        later = [self.cluster_version] if self.cluster_version > 1 else []
+        packed: bytes = msgpack.packb([1 + len(later), *fields, *later])
         return packed
 
     @classmethod
     def decode(cls, data: bytes) -> Configuration:
         """Raises InvariantViolation: not one of ours (the bytes' own checksum has been verified)."""
         try:
-            version, voters, learners, promote, removed = msgpack.unpackb(data)
-            if version != _FORMAT:
-                raise InvariantViolation(f"a configuration of format {version}; this program reads {_FORMAT}")
+            version, *fields = msgpack.unpackb(data)
+            if version not in _FORMATS:
+                raise InvariantViolation(
+                    f"a configuration of format {version}; this program reads {_FORMATS[-1]}: upgrade it"
+                )
+            voters, learners, promote, removed, *later = fields
             return cls(
                 {id_: MemberAddresses(peer, client) for id_, peer, client in voters},
                 {id_: MemberAddresses(peer, client) for id_, peer, client in learners},
                 frozenset(promote),
                 tuple(removed),
+                *later,
             )
         except (ValueError, TypeError, msgpack.UnpackException) as error:
             raise InvariantViolation(f"a configuration cannot be read: {error}") from error
@@ -123,7 +129,16 @@ class UpdateAddress(NamedTuple):
     client: str | None = None
 
 
-Change = AddLearner | Promote | Remove | UpdateAddress
+MemberChange = AddLearner | Promote | Remove | UpdateAddress
+
+
+class RaiseVersion(NamedTuple):
+    """All members know this cluster version: from here on the log may hold what it brings."""
+
+    version: int
+
+
+Change = MemberChange | RaiseVersion
 
 
 class Standing(NamedTuple):
@@ -145,6 +160,8 @@ def changed(configuration: Configuration, change: Change, standing: Standing) ->
         raise MembershipRefused("this leader has not committed an entry of its own term yet; try again")
     if isinstance(change, AddLearner):
         return _added(configuration, change)
+    if isinstance(change, RaiseVersion):
+        return _raised(configuration, change.version, standing)
     if change.id not in configuration.members:
         raise MembershipRefused(f"there is no member {change.id!r}; see: raftkube kv member list")
     if isinstance(change, Promote):
@@ -210,6 +227,7 @@ def _removed(configuration: Configuration, id_: str, standing: Standing) -> Conf
         learners,
         configuration.promote - {id_},
         (*configuration.removed, id_)[-_REMOVED_MAX:],
+        configuration.cluster_version,
     )
     if not voters:
         raise MembershipRefused(f"{id_} is the last voter; a group without voters decides nothing")
@@ -220,6 +238,15 @@ def _removed(configuration: Configuration, id_: str, standing: Standing) -> Conf
             "start or remove the silent ones first"
         )
     return after
+
+
+def _raised(configuration: Configuration, version: int, standing: Standing) -> Configuration:
+    if version <= configuration.cluster_version:
+        raise MembershipRefused(f"the cluster's version is {configuration.cluster_version}; it only rises")
+    silent = [id_ for id_ in configuration.members if id_ not in standing.answering]
+    if silent:
+        raise MembershipRefused(f"{', '.join(silent)} may not know version {version}: not heard of late")
+    return replace(configuration, cluster_version=version)
 
 
 def _moved(configuration: Configuration, change: UpdateAddress) -> Configuration:

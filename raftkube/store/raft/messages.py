@@ -6,15 +6,17 @@ message of the wrong shape ends the connection, never the member.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from raftkube.limits import LOG_ENTRY_BYTES_MAX
 from raftkube.wire.frames import FrameError, unpack
 
 PROTOCOL: Final = "raftkube-peer"
-VERSION: Final = 2
+VERSION: Final = 3
 
-HELLO = 0  # [protocol, version, cluster id, from, to, incarnation of the sender's data directory]
+# [protocol, version, cluster id, from, to, incarnation of the sender's data directory, the newest cluster
+# version that its program knows, the cluster's version as it knows it]; more fields may come later
+HELLO = 0
 APPEND = 1  # [term, commit_index, prev_index, prev_term, [[command, index, term], ...]]
 APPENDED = 2  # [term, next_index, reset, success]
 REQUEST_VOTE = 3  # [term, last_index, last_term, transfer]: the leader asked for this election
@@ -39,7 +41,7 @@ ANSWERS: Final = frozenset((APPENDED, VOTE, PRE_VOTE_OK, TERM_AHEAD, READ_ROUND_
 Message = list[Any]
 
 _SHAPES: Final[dict[int, tuple[type, ...]]] = {
-    HELLO: (str, int, str, str, str, str),
+    HELLO: (str, int, str, str, str, str, int, int),
     APPEND: (int, int, int, int, list),
     APPENDED: (int, int, bool, bool),
     REQUEST_VOTE: (int, int, int, bool),
@@ -67,6 +69,8 @@ def decode(body: bytes) -> Message:
     message = unpack(body)
     if type(message) is not list or not message or type(message[0]) is not int:
         raise FrameError("a peer message is an array that begins with its kind")
+    if message[0] == HELLO:
+        message = _greeting(message)
     shape = _SHAPES.get(message[0])
     if shape is None or len(message) != len(shape) + 1:
         raise FrameError(f"unknown peer message {message[0]} with {len(message) - 1} fields")
@@ -76,6 +80,14 @@ def decode(body: bytes) -> Message:
     if message[0] == APPEND:
         _check_entries(message[3], message[4], message[5])
     return message
+
+
+def _greeting(message: Message) -> Message:
+    """A hello without the fields that this version does not know. Raises FrameError: of another version,
+    whose fields may be others."""
+    if message[1:2] == [PROTOCOL] and message[2:3] != [VERSION]:
+        raise FrameError(f"the peer speaks version {str(message[2:3])[:32]}, this member speaks {VERSION}")
+    return message[: len(_SHAPES[HELLO]) + 1]
 
 
 def _check_entries(prev_index: int, prev_term: int, entries: list[Any]) -> None:
@@ -92,21 +104,28 @@ def _check_entries(prev_index: int, prev_term: int, entries: list[Any]) -> None:
         term = entry_term
 
 
-def hello(cluster_id: str, sender: str, receiver: str, incarnation: str = "") -> Message:
+class Hello(NamedTuple):
+    """What a member says of itself. `newest`: the highest cluster version that its program knows."""
+
+    sender: str
+    incarnation: str
+    newest: int
+    cluster_version: int
+
+
+def hello(cluster_id: str, receiver: str, mine: Hello) -> Message:
     """The first message on a connection."""
-    return [HELLO, PROTOCOL, VERSION, cluster_id, sender, receiver, incarnation]
+    sender, incarnation, *versions = mine
+    return [HELLO, PROTOCOL, VERSION, cluster_id, sender, receiver, incarnation, *versions]
 
 
-def check_hello(message: Message, *, cluster_id: str, receiver: str) -> tuple[str, str]:
-    """The sender's id and incarnation. Raises FrameError: another protocol, version, cluster or
-    addressee."""
+def check_hello(message: Message, *, cluster_id: str, receiver: str) -> Hello:
+    """What the sender says. Raises FrameError: another protocol, cluster or addressee."""
     if message[0] != HELLO or message[1] != PROTOCOL:
         raise FrameError("the peer did not say hello")
-    _, _, version, cluster, sender, addressee, incarnation = message
-    if version != VERSION:
-        raise FrameError(f"the peer speaks version {version}, this member speaks {VERSION}")
+    _, _, _, cluster, sender, addressee, incarnation, newest, cluster_version = message
     if cluster != cluster_id:
         raise FrameError(f"the peer belongs to cluster {cluster!r}, this member to {cluster_id!r}")
     if addressee != receiver:
         raise FrameError(f"the peer looks for {addressee!r}, this is {receiver!r}")
-    return str(sender), str(incarnation)
+    return Hello(sender, incarnation, newest, cluster_version)

@@ -24,7 +24,7 @@ from raftkube.net.tcp import serve
 from raftkube.rng import Rng
 from raftkube.store.raft import messages as msg
 from raftkube.store.raft.link import Link
-from raftkube.store.raft.messages import Message
+from raftkube.store.raft.messages import Hello, Message
 from raftkube.store.raft.settings import RaftSettings
 from raftkube.types import member_name
 from raftkube.wire.frames import FrameError, FrameReader, frame
@@ -58,9 +58,13 @@ class PeerEvents(Protocol):
         """The connection from `name` broke and no newer one has replaced it."""
         ...
 
-    def admit(self, name: str, incarnation: str) -> str | None:
-        """May `name`, of that data directory, be listened to? None, or the sentence why never again.
-        Raises FrameError: it is not a member, as far as is known here."""
+    def greeting(self) -> Hello:
+        """What this member says of itself."""
+        ...
+
+    def admit(self, peer: Hello) -> str | None:
+        """May the peer, of that data directory, be listened to? None, or the sentence why never again.
+        Raises FrameError: it is not a member, as far as is known here, or its program is too old."""
         ...
 
     def refused(self, sentence: str) -> None:
@@ -83,7 +87,7 @@ class Peers:
         """`hints`: where members of these names may be reached if not at the address that all know."""
         self._network, self._tls, self._rng, self._hints = network, tls, rng, hints
         self._settings, self._events = settings, events
-        self._name = self._incarnation = self.cluster_id = ""
+        self._name = self.cluster_id = ""
         self._addresses: dict[str, Address] = {}
         self._dials: dict[str, trio.CancelScope] = {}
         self._nursery: trio.Nursery | None = None
@@ -95,9 +99,9 @@ class Peers:
         self.received_bytes: Counter[str] = Counter()
         self.send_failures: Counter[str] = Counter()
 
-    def identify(self, name: str, incarnation: str, cluster_id: str) -> None:
-        """What hellos say of this member; before `run`."""
-        self._name, self._incarnation, self.cluster_id = name, incarnation, cluster_id
+    def identify(self, name: str, cluster_id: str) -> None:
+        """Whose connections these are; before `run`."""
+        self._name, self.cluster_id = name, cluster_id
 
     def set_members(self, addresses: Mapping[str, Address]) -> None:
         """Dial these from now on, this member left out; connections of others end now."""
@@ -234,15 +238,15 @@ class Peers:
         if answer[0] == msg.REFUSED:
             self._events.refused(answer[1])
             raise FrameError(answer[1])
-        sender, incarnation = msg.check_hello(answer, cluster_id=self.cluster_id, receiver=self._name)
-        if sender != name:
-            raise FrameError(f"that address belongs to {sender!r}, not to {name!r}")
-        refusal = self._events.admit(name, incarnation)
+        peer = msg.check_hello(answer, cluster_id=self.cluster_id, receiver=self._name)
+        if peer.sender != name:
+            raise FrameError(f"that address belongs to {peer.sender!r}, not to {name!r}")
+        refusal = self._events.admit(peer)
         if refusal is not None:
             raise FrameError(refusal)
 
     def _hello(self, name: str) -> Message:
-        return msg.hello(self.cluster_id, self._name, name, self._incarnation)
+        return msg.hello(self.cluster_id, name, self._events.greeting())
 
     async def _keep_alive(self, name: str, connection: Connection) -> None:
         """Read pongs and answers; return when the connection breaks or a ping is not answered in time."""
@@ -282,9 +286,10 @@ class Peers:
             self._check_identity(connection, None)
             with trio.fail_after(HANDSHAKE_TIMEOUT_S):
                 greeting = await _receive_hello(connection)
-            name, incarnation = msg.check_hello(greeting, cluster_id=self.cluster_id, receiver=self._name)
+            peer = msg.check_hello(greeting, cluster_id=self.cluster_id, receiver=self._name)
+            name = peer.sender
             self._check_identity(connection, name)
-            refusal = self._events.admit(name, incarnation)
+            refusal = self._events.admit(peer)
             if refusal is not None:
                 await connection.send_all(frame([msg.REFUSED, refusal]))
                 raise FrameError(refusal)

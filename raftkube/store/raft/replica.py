@@ -39,6 +39,7 @@ from raftkube.store.raft.reads import Reads, ReadView
 from raftkube.store.raft.settings import RaftSettings, RoleChange
 from raftkube.store.raft.snapshots import Snapshots
 from raftkube.store.raft.transfer import Transfer
+from raftkube.store.raft.versions import Program, Versions
 from raftkube.types import LogIndex, Term
 
 _STRICTLY_LATER_S: Final = 0.0005  # pysyncobj compares deadlines with <
@@ -63,13 +64,15 @@ class Replica:
         mutant: Mutant,
         on_role: Callable[[RoleChange], None],
         on_members: Callable[[Configuration], None] = lambda configuration: None,
+        program: Program = Program(),  # noqa: B008 it is immutable
     ) -> None:
         """`configuration` held before the log's first entry; what log and snapshot say goes before it.
 
-        Raises InvariantViolation: damaged data, naming file and offset; DiskFailed.
+        Raises InvariantViolation: damaged data, naming file and offset; MemberOutdated; DiskFailed.
         """
         self.name, self._clock, self._machine, self._mutant = name, clock, machine, mutant
         self._on_role, self._on_members = on_role, on_members
+        self.versions = Versions(name, program)
         self._world = World(seeded_rng(rng.getrandbits(64)))  # pysyncobj draws with every append
         self._outlet = DelayedAppends(outlet, mutant.hold_appends_s, clock.monotonic)
         self.proposals = Proposals(settings)
@@ -102,11 +105,14 @@ class Replica:
         self.snapshots.attach(self.core, self.guard)
         self.transfer = Transfer(name, self.core, self.journal, self.proposals, self._outlet)
         silent_s = settings.election_timeout_min_s
-        self.changes = Changes(name, self.core, self.journal, self.guard.progress, silent_s)
+        self.changes = Changes(
+            name, self.core, self.journal, self.guard.progress, silent_s, self.versions.common
+        )
         self.journal.sync()
 
     def _set_members(self, configuration: Configuration) -> None:
         """The configuration in force has changed: from here on it holds for everything, at once."""
+        self.versions.follow(configuration)
         self.core.set_members(list(configuration.voters), list(configuration.learners))
         self.guard.set_members(configuration)
         self.reads.set_voters(self.guard.voters, configuration.majority)
@@ -207,7 +213,8 @@ class Replica:
         self.changes.flush()
         self.guard.announce()
         self.proposals.expire(now)
-        if self.configuration.promote and self.leading and not self.transfer.active:
+        may_change = self.configuration.promote or self.versions.behind
+        if may_change and self.leading and not self.transfer.active:
             self.changes.step(now)
         self.transfer.step(now)
         self.reads.step(self._view())

@@ -4,7 +4,33 @@ from __future__ import annotations
 
 from raftkube.store.raft.counters import RaftCounters
 from raftkube.store.raft.peers import Peers
+from raftkube.store.raft.private import ROLES
 from raftkube.store.raft.replica import Replica
+from raftkube.store.raft.settings import RaftStatus, RoleChange
+from raftkube.types import LogIndex, Term
+
+
+def status_of(replica: Replica, role: RoleChange, failure: Exception | None) -> RaftStatus:
+    """Where it stands; `role` is what it was last, also once `failure` has ended it."""
+    core, journal, configuration = replica.core, replica.journal, replica.configuration
+    return RaftStatus(
+        name=replica.name,
+        role=role.role if failure else ROLES[core.role],
+        term=Term(core.term),
+        leader=None if failure else replica.leader,
+        commit_index=LogIndex(core.commit_index),
+        applied_index=LogIndex(core.applied_index),
+        log_first=LogIndex(journal.first_index),
+        log_last=LogIndex(journal.last_index),
+        snapshot_index=LogIndex(replica.snapshots.index),
+        members=tuple(configuration.members),
+        learners=tuple(sorted(configuration.learners)),
+        fsyncs=journal.fsyncs,
+        fsync_s_total=journal.fsync_s_total,
+        journal_bytes=journal.live_bytes,
+        failed=None if failure is None else str(failure),
+        cluster_version=replica.committed_configuration.cluster_version,
+    )
 
 
 def counters_of(replica: Replica, peers: Peers, *, leader_changes: int) -> RaftCounters:

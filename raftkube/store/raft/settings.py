@@ -72,6 +72,7 @@ class RaftStatus(NamedTuple):
     fsync_s_total: float
     journal_bytes: int
     failed: str | None
+    cluster_version: int = 1
 
 
 class RoleChange(NamedTuple):

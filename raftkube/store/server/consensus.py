@@ -36,6 +36,7 @@ class ConsensusView:
     warnings: tuple[str, ...] = ()  # it may come to that
     id: str = ""
     learners: tuple[str, ...] = ()
+    cluster_version: int = 1
 
 
 class Consensus(Protocol):

@@ -19,6 +19,7 @@ from raftkube.store.raft.driver import RaftNode
 from raftkube.store.raft.identity import cluster_id_of
 from raftkube.store.raft.membership import Configuration
 from raftkube.store.raft.settings import RaftSettings
+from raftkube.store.raft.versions import Program
 from raftkube.store.server.consensus import ConsensusView
 from raftkube.store.server.join import find_place
 from raftkube.store.server.machine import StoreMachine
@@ -29,6 +30,7 @@ from raftkube.store.server.server import StoreServer
 from raftkube.store.server.service import Identity, MemberInfo
 from raftkube.store.server.settings import ServerSettings
 from raftkube.types import member_name
+from raftkube.wire.cluster_version import CLUSTER_VERSION, version_needed
 
 log = structlog.get_logger(__name__)
 
@@ -42,8 +44,8 @@ _GOODBYE_S: Final = 1.0  # what clients get to move elsewhere before a new life
 class MemberConfig:
     """`members` maps every member's name to its peer address, this one's included; `client_addresses`
     those that are known. `cluster_state`: "new", an empty data directory becomes the member `name` of
-    `members`; "existing", it waits until it was added to the cluster. Without TLS files everything is
-    plain."""
+    `members`; "existing", it waits until it was added to the cluster. `newest_version`: up to which cluster
+    version it says to know everything. Without TLS files everything is plain."""
 
     name: str
     members: Mapping[str, Address]
@@ -53,6 +55,7 @@ class MemberConfig:
     peer_tls: TlsFiles | None = None
     client_addresses: Mapping[str, Address] = field(default_factory=dict)
     cluster_state: str = "new"
+    newest_version: int = CLUSTER_VERSION
     listen_metrics: tuple[MetricsListen, ...] = ()
     raft: RaftSettings = field(default_factory=RaftSettings)
     server: ServerSettings = field(default_factory=ServerSettings)
@@ -109,6 +112,7 @@ class _RaftConsensus:
             applied_index=status.applied_index,
             last_index=status.log_last,
             journal_bytes=status.journal_bytes,
+            cluster_version=status.cluster_version,
             errors=tuple(filter(None, (self.failure or status.failed,))),
             warnings=tuple(filter(None, (self._room.warning,))),
         )
@@ -179,6 +183,7 @@ class _Life:
             settings=config.raft,
             clients=config.client_addresses,
             blank=blank,
+            program=Program(config.newest_version, version_needed, CLUSTER_VERSION),
         )
         self._consensus = _RaftConsensus(self._node, room)
         self._server = StoreServer(

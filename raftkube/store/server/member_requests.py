@@ -10,8 +10,8 @@ from raftkube.errors import ConfigError, InvalidRequest
 from raftkube.net import parse_address
 from raftkube.store.raft.membership import (
     AddLearner,
-    Change,
     MemberAddresses,
+    MemberChange,
     Promote,
     Remove,
     UpdateAddress,
@@ -23,7 +23,7 @@ MEMBER_METHODS: Final = (rpc.MEMBER_ADD, rpc.MEMBER_REMOVE, rpc.MEMBER_PROMOTE, 
 MEMBER_NAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 
 
-def change_of(request: rpc.Request, service: Service) -> Change:
+def change_of(request: rpc.Request, service: Service) -> MemberChange:
     """The change that is asked for. Raises InvalidRequest naming the field that is wrong."""
     arguments = request.arguments
     if request.method == rpc.MEMBER_ADD:

@@ -79,6 +79,9 @@ def _status(field: str) -> Callable[[Sources], Value]:
 
 
 _SERVER: Final = (
+    Row("etcd_cluster_version", "gauge", "cluster_version",
+        "Which version is running. 1 for 'cluster_version' label with current cluster version",
+        lambda s: str(s.status["cluster_version"])),
     Row("etcd_server_has_leader", "gauge", "", "Whether or not a leader exists. 1 is existence, 0 is not.",
         lambda s: bool(s.status["leader"])),
     Row("etcd_server_is_leader", "gauge", "", "Whether or not this member is a leader. 1 if is, 0 otherwise.",

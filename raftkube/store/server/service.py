@@ -157,6 +157,7 @@ class Service:
             },
             "cluster_id": self.identity.cluster_id,
             "version": VERSION,
+            "cluster_version": view.cluster_version,
             "role": view.role,
             "leader": member_name(view.leader or ""),
             "leader_client_address": self.identity.client_address(view.leader),

@@ -21,7 +21,7 @@ from raftkube.errors import (
 from raftkube.limits import FRAME_BYTES_MAX, HANDSHAKE_TIMEOUT_S
 from raftkube.net import Connection
 from raftkube.net.outbox import Outbox
-from raftkube.store.raft.membership import Change
+from raftkube.store.raft.membership import MemberChange
 from raftkube.store.server.backup import send_backup
 from raftkube.store.server.catch_up import catch_up, check_start
 from raftkube.store.server.hub import Watcher
@@ -267,7 +267,7 @@ class Session:
     def _change_members(self, request: rpc.Request) -> None:
         self._nursery.start_soon(self._run_change, request, change_of(request, self._service))
 
-    async def _run_change(self, request: rpc.Request, change: Change) -> None:
+    async def _run_change(self, request: rpc.Request, change: MemberChange) -> None:
         try:
             await self._service.change_members(change)
             self._answer(request.id, [change.id])
