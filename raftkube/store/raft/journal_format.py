@@ -24,7 +24,8 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 SECTOR: Final = 512
-SEGMENT_MAGIC: Final = b"RKJRNL\x01\n"
+VERSION: Final = 1
+SEGMENT_MAGIC: Final = b"RKJRNL%c\n" % VERSION
 BATCH_MAGIC: Final = b"RKB\x01"
 
 _SEGMENT: Final = struct.Struct("<8sQQIQQ")
@@ -96,6 +97,16 @@ def unpack_segment_header(sector: bytes) -> SegmentHeader | None:
         return None
     magic, *fields = _SEGMENT.unpack_from(sector)
     return SegmentHeader(*fields) if magic == SEGMENT_MAGIC else None
+
+
+def version_of(sector: bytes) -> int | None:
+    """The version of the journal whose segment begins with `sector`; None if that header is damaged. (Later
+    versions keep magic and checksum where they are.)"""
+    head = sector[: _SEGMENT.size]
+    whole = len(sector) >= _SEGMENT.size + _CRC.size
+    if not whole or _CRC.unpack_from(sector, _SEGMENT.size)[0] != zlib.crc32(head):
+        return None
+    return head[6] if head[:6] + head[7:8] == SEGMENT_MAGIC[:6] + SEGMENT_MAGIC[7:8] else None
 
 
 def unpack_batch_header(data: bytes, offset: int = 0) -> BatchHeader | None:

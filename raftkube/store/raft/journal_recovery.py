@@ -92,7 +92,13 @@ def _damage(name: str, offset: int, what: str) -> NoReturn:
 
 
 def _replay_segment(state: Recovered, name: str, file: File, *, last: bool) -> None:
-    header = fmt.unpack_segment_header(file.read(0, fmt.SECTOR))
+    sector = file.read(0, fmt.SECTOR)
+    version = fmt.version_of(sector)
+    if version not in (None, fmt.VERSION):
+        raise InvariantViolation(
+            f"{name} is of version {version}, this program reads {fmt.VERSION}: start the one that wrote it"
+        )
+    header = fmt.unpack_segment_header(sector)
     if header is None or segment_name(header.number) != name:
         _damage(name, 0, "its header is not a journal's")
     if file.size() != header.size:
