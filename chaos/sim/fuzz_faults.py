@@ -43,7 +43,7 @@ class Nemesis:
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            await trio.sleep(self.rng.uniform(0.05, 1.0))
+            await trio.sleep(self.rng.uniform(0.05, 0.6))
             await self.act(self.rng.choice(self._choices))
             if self.rng.random() < _CALM:
                 await self.heal()
@@ -178,8 +178,10 @@ class Nemesis:
                 await self.start(name)
 
     async def start(self, name: str) -> None:
+        """Start it, whole: a start given up half way is no process's end, and would leave its port taken."""
         try:
-            await self.group.start(name)
+            with trio.move_on_after(10.0, shield=True):
+                await self.group.start(name)
         except Exception as error:  # noqa: BLE001 whatever keeps a member down is the run's result
             self.cannot_start.append(f"{name}: {type(error).__name__}: {error}"[:200])
 

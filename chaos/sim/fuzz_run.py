@@ -91,7 +91,6 @@ class Fuzz:
                     for number in range(CLIENTS):
                         actors.start_soon(self._client, number)
                     actors.start_soon(self._watch_copies)
-                    actors.start_soon(self.nemesis.run)
                     for trouble in ("run", "pauses", "breaks", "compactions", "writeback"):
                         actors.start_soon(getattr(self.nemesis, trouble))
             await self._peace()
