@@ -7,6 +7,7 @@ from typing import Any
 import trio
 from single_member import SingleMember, single_member
 
+from raftkube.clock import SystemClock
 from raftkube.errors import Overloaded
 from raftkube.wire import rpc
 from raftkube.wire.frames import FrameReader, unpack
@@ -26,8 +27,8 @@ async def exchange(member: SingleMember, frames: list[bytes], answers: int) -> d
     return {message[1]: message for message in got[1:]}
 
 
-def put(number: int, key: bytes, value: bytes = b"v", **fields: Any) -> bytes:
-    return rpc.request(number, rpc.OP, [op_to_wire(Put(key, value, **fields))], 0)
+def put(number: int, key: bytes, value: bytes = b"v", *, deadline_ms: int = 0, **fields: Any) -> bytes:
+    return rpc.request(number, rpc.OP, [op_to_wire(Put(key, value, **fields))], deadline_ms)
 
 
 async def test_puts_in_a_row_share_an_entry_and_have_their_own_answers() -> None:
@@ -76,3 +77,22 @@ async def test_large_puts_in_one_read_fit_their_entries() -> None:
         frames = [put(n, b"k%d" % n, large if n % 3 == 0 else b"small") for n in range(12)]
         answers = await exchange(member, frames, 12)
         assert sorted(answer[2][1] for answer in answers.values()) == list(range(2, 14))
+
+
+async def test_a_put_whose_time_is_over_does_not_take_those_with_time_left_along() -> None:
+    class StoppedBetweenLooks(SystemClock):
+        """A member that was stopped (SIGSTOP) for a second between any two looks at its clock."""
+
+        stopped_s = 0.0
+
+        def monotonic(self) -> float:
+            self.stopped_s += 1.0
+            return super().monotonic() + self.stopped_s
+
+    async with single_member() as member:
+        member.server.service.clock = StoppedBetweenLooks()
+        frames = [put(1, b"a", deadline_ms=10), put(2, b"b", deadline_ms=60_000), put(3, b"c")]
+        answers = await exchange(member, frames, 3)
+        assert answers[1][2][0] == "deadline_expired"
+        assert [answers[n][0] for n in (2, 3)] == [rpc.ANSWER, rpc.ANSWER]
+        assert [wire[1] for wire in member.consensus.proposed] == [b"b", b"c"]

@@ -43,6 +43,7 @@ class Puts:
             else:
                 kept.ids.append(request_id)
                 kept.wires.append(wire)
+                kept.deadlines_ms.append(deadline_ms)
         return kept, expired
 
 
