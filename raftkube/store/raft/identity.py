@@ -41,6 +41,12 @@ def cluster_id_of(token: str, members: Mapping[str, object]) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
+def holds_a_member(disk: Disk) -> bool:
+    """Whether the directory is some member's: its identity, or what one of before there were identities
+    wrote. What a crash left of an identity in the making is none. Raises OSError."""
+    return any(name == _FILE or name.startswith("journal-") for name in disk.names())
+
+
 def new_member_id(name: str, rng: Rng) -> str:
     """An id that no member ever had."""
     return f"{name}#{rng.getrandbits(32):08x}"

@@ -1,5 +1,6 @@
 """How a member with a blank data directory finds its place in a cluster that exists: it asks the others'
-client ports for the member list until a learner of its name stands there that was never started."""
+client ports for the member list until a learner of its name stands there that was never started, as far as
+all of them know who answer."""
 
 from __future__ import annotations
 
@@ -36,25 +37,51 @@ async def find_place(
         )
     why = "no member answered"
     for _ in range(_TRIES_MAX):
+        answers: list[tuple[str, list[dict[str, Any]]]] = []
         for other, address in sorted(others.items()):
-            found = await _ask(other, address, network, tls)
-            if isinstance(found, str):
-                why = found
-                continue
-            cluster_id, members = found
-            refusal = unfit(name, members)
-            if refusal is None:
-                log.info("store_joins", member=name, asked=other)
+            answer = await _ask(other, address, network, tls)
+            if isinstance(answer, str):
+                why = answer
+            else:
+                answers.append(answer)
+        if answers:
+            found = place_in(name, [members for _, members in answers])
+            if isinstance(found, int):
+                cluster_id, members = answers[found]
+                log.info("store_joins", member=name, answers=len(answers))
                 return bootstrap(name, token, cluster_id, _configuration(members), rng)
-            why = refusal
+            why = found
         log.warning("store_waits_for_its_place", member=name, reason=why)
         await trio.sleep(_RETRY_S)
     raise ConfigError(f"member {name!r} found no place in the cluster: {why}")
 
 
+def place_in(name: str, answers: list[list[dict[str, Any]]]) -> int | str:
+    """Which of the members' lists, one at least, `name` may begin by with an empty disk; or why by none.
+
+    A member may not have met the id yet: if one of them knows it to be at work, it is. Lists of before a
+    change, which show another id of that name, hold nobody up.
+    """
+    refusals = [unfit(name, members) for members in answers]
+    free = [at for at, refusal in enumerate(refusals) if refusal is None]
+    if not free:
+        return str(refusals[0])
+    ids = {str(member["id"]) for at in free for member in answers[at] if member["name"] == name}
+    if len(ids) > 1:
+        return f"the members do not agree yet which id is free: {', '.join(sorted(ids))}"
+    for members, refusal in zip(answers, refusals, strict=True):
+        if refusal is not None and any(member["id"] in ids for member in members):
+            return refusal
+    return free[0]
+
+
+def _find(name: str, members: list[dict[str, Any]]) -> dict[str, Any] | None:
+    return next((member for member in members if member["name"] == name), None)
+
+
 def unfit(name: str, members: list[dict[str, Any]]) -> str | None:
     """Why `name` may not begin as one of `members` with an empty disk; None if it may."""
-    mine = next((member for member in members if member["name"] == name), None)
+    mine = _find(name, members)
     if mine is None:
         return f"there is no member {name!r}; add it: raftkube kv member add {name} --peer-address ..."
     if not mine["learner"] or mine["started"]:

@@ -16,7 +16,7 @@ from raftkube.net import Address, Network, TlsFiles, parse_address
 from raftkube.rng import Rng
 from raftkube.store.raft import identity as raft_identity
 from raftkube.store.raft.driver import RaftNode
-from raftkube.store.raft.identity import cluster_id_of
+from raftkube.store.raft.identity import cluster_id_of, holds_a_member
 from raftkube.store.raft.membership import Configuration
 from raftkube.store.raft.settings import RaftSettings
 from raftkube.store.raft.versions import Program
@@ -281,11 +281,9 @@ async def _place(
 ) -> raft_identity.Identity | None:
     """What an empty data directory becomes in the cluster that exists; None: it is not empty, or `stop`
     was set meanwhile.
-
-    (A directory of before there were identities holds a journal.)
     """
     try:
-        empty = not any(name.startswith(("identity", "journal-")) for name in doors.disk.names())
+        empty = not holds_a_member(doors.disk)
     except OSError as error:
         raise disk_failure(error, "data directory") from error
     if not empty:
