@@ -149,7 +149,9 @@ class Changes:
         """The member stops."""
         lost = LeadershipLost("this member stopped before the change was known to be committed")
         self._fail(lost, lost)
-        self._resolutions = []
+        resolutions, self._resolutions = self._resolutions, []
+        for waiter, _ in resolutions:  # applied in a step that did not come to its end
+            waiter.fail(LeadershipLost(lost.message))
 
     def _fail(self, waiting: StoreError, in_flight: StoreError) -> None:
         if self._waiting is not None:

@@ -21,6 +21,7 @@ NO_OP: Final = b"\x01"  # an entry of pysyncobj's own; the first of each term
 REGULAR: Final = b"\x00"  # one of ours; what follows belongs to the state machine
 ROLES: Final = ("follower", "candidate", "leader")
 FOLLOWER: Final = 0
+CANDIDATE: Final = 1
 LEADER: Final = 2
 
 _APPEND_BYTES: Final = 1024 * 1024  # of commands in one append, if it has more than one
@@ -261,6 +262,8 @@ class Core(SyncObj):  # type: ignore[misc]
         read-only nodes: it sends them everything, and counts them for no commit, election or quorum."""
         voting = {Member(name) for name in voters} - {self.selfNode}
         learning = {Member(name) for name in learners} - {self.selfNode}
+        if self.role == CANDIDATE and voting != self._SyncObj__otherNodes:
+            self._SyncObj__setState(FOLLOWER)  # the votes that it has are other voters'
         before = self._SyncObj__otherNodes | self._SyncObj__readonlyNodes
         for gone in before - voting - learning:
             self._onNodeGone(gone)

@@ -157,8 +157,10 @@ class Transfer:
         _settle(waiters, outcome)
 
     def stop(self, error: StoreError) -> None:
-        """The member stops: whoever waits learns it."""
+        """The member stops: whoever waits learns it. Who was asked to lead may do so yet."""
         waiters, self._waiters = self._waiters, []
+        if self._asked:
+            error = Indefinite(f"{error.message}; {self.target} was asked to take over, and may yet")
         _settle(waiters, error)
 
     def next_deadline(self) -> float:
