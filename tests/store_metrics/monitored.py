@@ -99,7 +99,11 @@ async def members(
 
     clients = dict(zip(names, client_addresses, strict=True))
     async with trio.open_nursery() as nursery:
-        running.start = lambda name: nursery.start(run, name, clients[name])
+
+        async def start(name: str) -> None:
+            await nursery.start(run, name, clients[name])
+
+        running.start = start
         async with trio.open_nursery() as starting:
             for name in names:
                 starting.start_soon(running.start, name)

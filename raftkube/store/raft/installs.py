@@ -115,7 +115,9 @@ class Installs:
             await self._arrived.wait()
             self._arrived = trio.Event()
             try:
-                while self.build_slice():
+                more = True
+                while more:
+                    more = self.build_slice()
                     await trio.lowlevel.checkpoint()
             except Exception as error:  # noqa: BLE001 a bug in the state machine ends the member
                 failed(error)
