@@ -68,6 +68,12 @@ class Nemesis:
             await trio.sleep(self.rng.expovariate(1 / mean_s))
             await self.act("reset")
 
+    async def stragglers(self) -> None:
+        """Bytes of connections that were replaced arrive all the time. Until cancelled."""
+        while True:
+            await trio.sleep(self.rng.uniform(0.2, 3.0))
+            await self.act("late")
+
     async def compactions(self) -> None:
         """Stock compacts on request; raftkube after so many entries. Until cancelled."""
         while True:
@@ -134,6 +140,23 @@ class Nemesis:
             self.group.network.break_end(max(a, b), min(a, b))
             await trio.sleep(self.rng.uniform(0.05, 2.0))
             self.group.network.unstall(max(a, b), min(a, b))
+
+    async def late(self) -> None:
+        """What a leader said, or was told, waits in a connection whose dialling end is gone; it is read after
+        what the newer connection brought, sometimes in a later term, and then the pair may part."""
+        leaders = self.group.leaders()
+        if not leaders:
+            return
+        leader, other = leaders[0], self.rng.choice(self._others(leaders[0]))
+        source, target = (leader, other) if self.rng.random() < 0.7 else (other, leader)
+        self.group.network.stall(source, target)
+        await trio.sleep(self.rng.uniform(0.02, 0.2))
+        self.group.network.break_end(source, target)
+        await trio.sleep(self.rng.choice([0.1, 0.2, 0.4, 2.0]))
+        self.group.network.unstall(source, target)
+        if self.rng.random() < 0.3:
+            await trio.sleep(self.rng.uniform(0.0, 0.05))
+            self.group.network.reset(leader, other)
 
     async def depose(self) -> None:
         """A leader's connections break and it is cut off, so that the others elect at once while it still

@@ -91,7 +91,7 @@ class Fuzz:
                     for number in range(CLIENTS):
                         actors.start_soon(self._client, number)
                     actors.start_soon(self._watch_copies)
-                    for trouble in ("run", "pauses", "breaks", "compactions", "writeback"):
+                    for trouble in ("run", "pauses", "breaks", "stragglers", "compactions", "writeback"):
                         actors.start_soon(getattr(self.nemesis, trouble))
             await self._peace()
             await self._converge()
