@@ -177,3 +177,18 @@ def test_the_last_write_of_an_idle_member_cannot_pass_for_a_torn_one() -> None:
             await group.start(leader)
 
     simulate(scenario)
+
+
+def test_what_fails_first_decides_whether_a_member_may_live_again() -> None:
+    """A disk that failed stays failed, although the snapshot being made then finds it full."""
+
+    async def scenario(group: RaftGroup) -> None:
+        leader = await group.wait_leader()
+        node = group.node(leader)
+        node._failed(DiskFailed("journal: EIO"))
+        node._failed(DiskFull("snapshot: ENOSPC"))
+        await group.hosts[leader].ended.wait()
+        assert str(group.hosts[leader].error) == "journal: EIO"
+        assert not isinstance(group.hosts[leader].error, DiskFull)
+
+    simulate(scenario)

@@ -177,7 +177,10 @@ class RaftNode:
             self._stepping = False
 
     def _failed(self, error: Exception) -> None:
-        """Acknowledge nothing any more; `run` raises the error."""
+        """Acknowledge nothing any more; `run` raises the error, the first one: what a member that is ending
+        still meets must not make a failed disk a full one."""
+        if self._failure is not None:
+            return
         if isinstance(error, OSError):
             error = disk_failure(error, "disk")
         if not isinstance(error, InvariantViolation | DiskFailed | MemberRetired | MemberOutdated):
