@@ -10,7 +10,16 @@ from simulated_store import NAMES, SimulatedStore, settled
 from single_member import client_of, single_member
 
 from chaos.sim.clock import SimClock, run_simulation
-from raftkube.errors import ConnectionLost, KeyNotFound, ProposalTimeout, SessionUnknown
+from raftkube.errors import (
+    ConnectionLost,
+    DeadlineExpired,
+    KeyNotFound,
+    NoSpace,
+    PermissionDenied,
+    ProposalTimeout,
+    SessionUnknown,
+    StoreError,
+)
 from raftkube.rng import seeded_rng
 from raftkube.store.client import StoreClient
 from raftkube.store.core import StateMachine
@@ -31,6 +40,7 @@ class LosesAnswers:
 
     def __init__(self, client: StoreClient) -> None:
         self.lost = 0
+        self.every = 3
         self._sent = 0
         self._call_once = client._call_once
         client._call_once = self  # type: ignore[assignment,method-assign]
@@ -39,7 +49,7 @@ class LosesAnswers:
         answer = await self._call_once(member, method, arguments)
         if method == rpc.OP and arguments[0][0] == 14:
             self._sent += 1
-            if self._sent % 3 == 1:
+            if self._sent % self.every == 1:
                 self.lost += 1
                 raise ConnectionLost("committed, then disconnected")
         return answer
@@ -112,6 +122,52 @@ async def test_a_doubt_stays_a_doubt_when_its_session_is_gone() -> None:
             await append(client, b"k")
         assert not unknown.value.definite
         assert await append(client, b"k") == 3, "it had been applied, and was not applied again"
+
+
+async def test_what_was_refused_for_space_was_not_written() -> None:
+    """The last write that fits leaves no room for itself: its retry is answered, not refused."""
+    settings = ServerSettings(quota_bytes=5_000, history_s=0, history_revisions_max=0)
+    async with single_member(settings) as member, client_of(member, exactly_once=True) as client:
+        losing = LosesAnswers(client)
+        losing.every = 2  # the first answer to each write
+        written = 0
+        with pytest.raises(NoSpace):
+            for number in range(10):
+                await client.put(b"k%d" % number, b"x" * 1_000)
+                written += 1
+        assert written == 3
+        assert await client.get(b"k3") is None, "a definite error for what was written"
+        with pytest.raises(NoSpace):
+            await client.put(b"k", b"")
+        assert len((await client.alarms()).alarms) == 1
+        await client.delete(b"k", b"l")
+        await client.compact((await client.status())["revision"])
+        await client.alarm_disarm()
+        await client.put(b"k3", b"x" * 1_000)
+
+
+@pytest.mark.parametrize("refusal", [DeadlineExpired, PermissionDenied])
+async def test_a_refused_retry_leaves_the_doubt(refusal: type[StoreError]) -> None:
+    async with single_member() as member, client_of(member, exactly_once=True) as client:
+        await append(client, b"k")
+        call_once = client._call_once
+
+        async def lose_then_refuse(member: Any, method: str, arguments: list[Any]) -> Any:
+            client._call_once = refuse  # type: ignore[method-assign]
+            await call_once(member, method, arguments)
+            raise ConnectionLost("committed, then disconnected")
+
+        async def refuse(member: Any, method: str, arguments: list[Any]) -> Any:
+            client._call_once = call_once  # type: ignore[method-assign]
+            raise refusal("this sending came to nothing")
+
+        client._call_once = lose_then_refuse  # type: ignore[method-assign]
+        with pytest.raises(ConnectionLost):
+            await append(client, b"k")
+        client._call_once = refuse  # type: ignore[method-assign]
+        with pytest.raises(refusal):
+            await append(client, b"k")  # never sent before: nothing is in doubt
+        assert await append(client, b"k") == 3
 
 
 async def test_the_leader_closes_sessions_beyond_the_limit() -> None:

@@ -74,6 +74,16 @@ async def test_invalid_requests_are_definite_and_name_the_field() -> None:
         assert (await client.status())["revision"] == 1
 
 
+async def test_what_does_not_fit_the_wire_is_refused_by_the_client_and_harms_nobody() -> None:
+    async with single_member() as member, client_of(member) as client:
+        for beyond in (2**64, -(2**63) - 1):
+            with pytest.raises(InvalidRequest, match="cannot be sent"):
+                await client.compact(beyond)
+        with pytest.raises(InvalidRequest, match="cannot be sent"):
+            await client.put(b"k", "no bytes \ud800")  # type: ignore[arg-type]
+        await client.put(b"k", b"v")
+
+
 async def test_many_requests_in_flight_on_one_connection() -> None:
     async with single_member() as member, client_of(member) as client:
         revisions = []

@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 import outcome
 import trio
 
-from raftkube.errors import ConnectionLost, RaftkubeError, StoreError, Unreachable, from_wire
+from raftkube.errors import ConnectionLost, InvalidRequest, RaftkubeError, StoreError, Unreachable, from_wire
 from raftkube.net import Address, Connection, Network, TlsFiles
 from raftkube.net.outbox import Outbox
 from raftkube.wire import rpc
@@ -74,7 +74,8 @@ class MemberConnection:
         """The answer to a request, as on the wire. `sink` gets the parts of a stream as they come; an
         OSError of its own ends the call.
 
-        Raises NotSent (nothing happened), ConnectionLost (indefinite), or what the member answered.
+        Raises NotSent (nothing happened), InvalidRequest (it does not fit the wire: a number beyond 64 bits),
+        ConnectionLost (indefinite), or what the member answered.
         Cancelled: the request may still be carried out.
         """
         if self.closed or self.leaving:
@@ -151,10 +152,14 @@ class MemberConnection:
     def _request(
         self, method: str, arguments: list[Any], deadline_ms: int, task: trio.lowlevel.Task | None
     ) -> int:
-        self._last_id = request_id = self._last_id + 1
+        request_id = self._last_id + 1
+        try:
+            frame = rpc.request(request_id, method, arguments, deadline_ms)
+        except (OverflowError, TypeError, ValueError) as error:  # before anything waits for its answer
+            raise InvalidRequest(f"the request cannot be sent: {error}", field="op") from error
+        self._last_id = request_id
         lone = not self._pending
         self._pending[request_id] = task
-        frame = rpc.request(request_id, method, arguments, deadline_ms)
         if lone:
             self._outbox.send(frame)
         else:

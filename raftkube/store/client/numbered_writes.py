@@ -14,13 +14,15 @@ from typing import Any, Final
 
 import trio
 
-from raftkube.errors import SessionUnknown, StoreError
+from raftkube.errors import DeadlineExpired, PermissionDenied, SessionUnknown, StoreError, Unsupported
 from raftkube.limits import SESSION_WINDOW
 from raftkube.wire.store import Once, Op, SessionClose, SessionOpen, op_to_wire, result_from_wire
 
 # Sends an operation until it is answered; indefinite errors on the way are added to the list.
 Send = Callable[[list[Any], list[StoreError]], Awaitable[Any]]
 _CLOSE_S: Final = 1.0
+# What refuses a sending before the log, definite for that one alone: it says nothing of those before it.
+_REFUSALS: Final = (DeadlineExpired, PermissionDenied, Unsupported)
 
 
 class _Session:
@@ -52,7 +54,8 @@ class NumberedWrites:
 
     async def write(self, op: Op) -> Any:
         """The result of `op`, in the form of the wire. Raises StoreError; SessionUnknown, indefinite, if it
-        was sent before and the store does not know any more what came of it."""
+        was sent before and the store does not know any more what came of it; the indefinite error that it
+        got before if it cannot be sent again."""
         while True:
             session = await self._session_with_room()
             doubts: list[StoreError] = []
@@ -66,6 +69,10 @@ class NumberedWrites:
                     self._session = None
                 if doubts:
                     raise
+            except _REFUSALS as error:
+                if doubts:
+                    raise doubts[-1] from error
+                raise
             finally:
                 del session.waiting[sequence]
                 self._room.set()

@@ -18,7 +18,7 @@ from raftkube.store.core.space import NO_SPACE, takes_space
 from raftkube.store.core.validation import NOSPACE
 from raftkube.store.server.consensus import Consensus
 from raftkube.store.server.machine import StoreMachine
-from raftkube.wire.store import Alarm, Op, op_to_wire
+from raftkube.wire.store import Alarm, Once, Op, op_to_wire
 
 log = structlog.get_logger(__name__)
 
@@ -36,10 +36,16 @@ class Quota:
         self._raising = False
 
     def check(self, op: Op, request_bytes: int) -> None:
-        """Raises NoSpace: `op`, whose keys and values have so many bytes, would exceed the quota."""
+        """Raises NoSpace: `op`, whose keys and values have so many bytes, would exceed the quota.
+
+        A numbered write may have been carried out before, or be under way: it goes into the log behind the
+        alarm, where apply knows whether to repeat its answer or to refuse it.
+        """
         core = self._machine.core
-        if (core.alarms or self._exceeded(core, request_bytes + VERSION_OVERHEAD_BYTES)) and takes_space(op):
-            self._refuse(core)
+        if not (core.alarms or self._exceeded(core, request_bytes + VERSION_OVERHEAD_BYTES)):
+            return
+        if takes_space(op) and not core.repeats(op):
+            self._refuse(core, numbered=type(op) is Once)
 
     def check_puts(self, puts: list[Any]) -> None:
         """As `check`, of plain puts in wire form that are proposed together."""
@@ -52,11 +58,13 @@ class Quota:
     def _exceeded(self, core: StateMachine, more_bytes: int) -> bool:
         return bool(self.quota_bytes) and core.db_size_in_use + more_bytes > self.quota_bytes
 
-    def _refuse(self, core: StateMachine) -> None:
+    def _refuse(self, core: StateMachine, *, numbered: bool = False) -> None:
         if self._consensus.view().role != "leader":
             return  # whoever leads decides; this member may lag behind
         if not core.alarms and not self._raising:
             self._raise(core)
+        if numbered:
+            return
         raise NoSpace(NO_SPACE, db_size_in_use=core.db_size_in_use, quota_bytes=self.quota_bytes)
 
     def _raise(self, core: StateMachine) -> None:
