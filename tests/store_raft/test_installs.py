@@ -8,6 +8,7 @@ from random import Random
 import msgpack
 import pytest
 import trio
+from test_guard import Guarded
 from test_snapshots import SETTINGS, Sent, deliver, entries, hand_over, image, member
 
 from chaos.sim.clock import run_simulation
@@ -15,9 +16,10 @@ from chaos.sim.disk import SimDisk
 from chaos.sim.raft_group import RaftGroup
 from raftkube.errors import DiskFailed
 from raftkube.store.raft import messages as msg
+from raftkube.store.raft.membership import CONFIGURATION, Configuration
 from raftkube.store.raft.replica import Replica
 from raftkube.store.raft.settings import RaftSettings
-from raftkube.store.raft.snapshot_files import SnapshotId, file_name, snapshot_names
+from raftkube.store.raft.snapshot_files import SnapshotId, SnapshotWriter, file_name, snapshot_names
 
 
 def operations(first: int, last: int, term: int = 2) -> list[bytes]:
@@ -324,3 +326,18 @@ def test_a_follower_that_falls_silent_is_not_waited_for() -> None:
             nursery.cancel_scope.cancel()
 
     run_simulation(1, main)
+
+
+def test_an_install_that_leaves_the_members_as_they_are_touches_no_connection() -> None:
+    """Least of all those to members that the directory's first configuration does not hold."""
+    guarded = Guarded()
+    now = Configuration.of_names(["n1", "n2", "m3", "m4"])
+    guarded.receive("n2", msg.APPEND, 1, 1, 1, 0, [[CONFIGURATION + now.encode(), 2, 1]])
+    told: list[Configuration] = []
+    guarded.replica.journal.configurations.on_change = told.append
+    writer = SnapshotWriter(guarded.disk, SnapshotId(20, 2), now.encode())
+    writer.write(b"state")
+    guarded.replica.snapshots._follow_on(writer.finish(), writer.snapshot)
+    assert guarded.replica.journal.first_index == 20
+    assert guarded.replica.configuration == now
+    assert told == []

@@ -152,9 +152,9 @@ class Snapshots:
         configuration = None if packed is None else Configuration.decode(packed)
         if self._journal.first_index > index:
             raise InvariantViolation(f"{name} ends before the log begins ({self._journal.first_index})")
+        self._journal.configurations.restored(index, configuration)  # first: nobody is a stranger meanwhile
         if self._journal.term_at(index) != term:
             self._journal.reset(index, term, NO_OP)
-        self._journal.configurations.restored(index, configuration)
         self._journal.setRaftCommitIndex(index)
         self._name, self.index = name, index
         return index
