@@ -8,6 +8,7 @@ import trio
 from monitored import get, members, scrape, until, value
 
 from raftkube.store.server.metrics import METRICS
+from raftkube.wire.cluster_version import CLUSTER_VERSION
 from raftkube.wire.store import Put, Txn
 
 ETCD_TYPES = dict(
@@ -66,6 +67,7 @@ async def test_a_scrape_says_what_happened(tmp_path: Path) -> None:
     assert {name: value(families, name) for name in expected} == expected
     assert value(families, "raftkube_client_requests_total", method="op") >= 9  # more if it led too late
     assert value(families, "etcd_server_id", server_id="store-1") == 1
+    assert value(families, "etcd_cluster_version", cluster_version=str(CLUSTER_VERSION)) == 1
     committed = value(families, "etcd_server_proposals_committed_total")
     assert committed == value(families, "etcd_server_proposals_applied_total") >= 8
     syncs = value(families, "etcd_disk_wal_fsync_duration_seconds_count")
