@@ -173,7 +173,7 @@ def txn(interactive: bool) -> None:
 
     if interactive and sys.stdin.isatty():
         click.echo("compares, a blank line, success, a blank line, failure, then Ctrl-D:", err=True)
-    parsed = parse_txn(sys.stdin.read())
+    parsed = parse_txn(os.fsdecode(sys.stdin.buffer.read()))
     write_result(call(lambda client: client.txn(parsed)), output_format())
 
 

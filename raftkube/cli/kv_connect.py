@@ -107,8 +107,18 @@ def call(ask: Callable[[StoreClient], Awaitable[Any]], *, forever: bool = False)
 
     given = click.get_current_context().ensure_object(dict)
     target = target_of(given)
-    timeout_s = float("inf") if forever else float(given.get("command_timeout") or 5.0)
-    return trio.run(_ask, ask, target, timeout_s)
+    timeout_s = _timeout_s(given.get("command_timeout"))
+    return trio.run(_ask, ask, target, float("inf") if forever else timeout_s)
+
+
+def _timeout_s(asked: float | None) -> float:
+    from raftkube.errors import ConfigError
+
+    if asked is not None and not asked > 0:  # nan is none, either
+        raise ConfigError(
+            f"--command-timeout {asked:g} is no time to wait; write a number of seconds above 0"
+        )
+    return 5.0 if asked is None else asked
 
 
 async def _ask(ask: Callable[[StoreClient], Awaitable[Any]], target: Target, timeout_s: float) -> Any:

@@ -11,6 +11,7 @@ Source: https://etcd.io/docs/v3.5/tutorials/how-to-transactional-write/
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Sequence
@@ -28,9 +29,10 @@ _TARGETS = {
 
 
 def parse_txn(text: str) -> Txn:
-    """Raises ConfigError naming the line that is wrong."""
+    """What is no UTF-8 stands for its bytes as os.fsdecode has it. Raises ConfigError naming the line that
+    is wrong."""
     sections: list[list[str]] = [[]]
-    for line in text.splitlines():
+    for line in text.split("\n"):  # no other character ends a line: values may hold them
         if line.strip():
             sections[-1].append(line)
         else:
@@ -57,14 +59,16 @@ def parse_compare(line: str) -> Compare:
     target = _TARGETS[match["target"]]
     operand = _unquote(match["operand"])
     if target == "value":
-        return Compare(_unquote(match["key"]).encode(), target, match["result"], operand.encode())
+        return Compare(os.fsencode(_unquote(match["key"])), target, match["result"], os.fsencode(operand))
     try:
         number = int(operand, 16 if target == "lease" else 10)
     except ValueError as error:
         raise ConfigError(
             f"{line.strip()!r} compares {target} with {operand!r}, which is no number"
         ) from error
-    return Compare(_unquote(match["key"]).encode(), target, match["result"], number)
+    if not -(2**63) <= number < 2**63:
+        raise ConfigError(f"{line.strip()!r} compares {target} with a number beyond 64 bits")
+    return Compare(os.fsencode(_unquote(match["key"])), target, match["result"], number)
 
 
 def parse_operation(line: str) -> Put | DeleteRange | Range:
@@ -75,7 +79,7 @@ def parse_operation(line: str) -> Put | DeleteRange | Range:
         raise ConfigError(f"{line.strip()!r}: {error}") from error
     verb, arguments = words[0], words[1:]
     flags = [word for word in arguments if word.startswith("--")]
-    plain = [word.encode() for word in arguments if not word.startswith("--")]
+    plain = [os.fsencode(word) for word in arguments if not word.startswith("--")]
     if verb == "put" and len(plain) == 2:
         return Put(plain[0], plain[1], lease=_lease(flags, line))
     if verb in ("get", "del") and 1 <= len(plain) <= 2 and set(flags) <= {"--prefix"}:

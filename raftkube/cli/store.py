@@ -121,9 +121,13 @@ def _metrics_listens(text: str, tls: TlsFiles | None) -> tuple[MetricsListen, ..
 
 
 def _raft_settings(flags: dict[str, Any]) -> Any:
+    from raftkube.errors import ConfigError
     from raftkube.store.raft.settings import RaftSettings
 
     chosen: dict[str, Any] = {"mutant": flags["mutant"], "cluster_token": flags["initial_cluster_token"]}
+    for flag in ("heartbeat_interval", "election_timeout"):
+        if flags[flag] is not None and flags[flag] < 1:
+            raise ConfigError(f"--{flag.replace('_', '-')} {flags[flag]} is below 1 (milliseconds)")
     if flags["heartbeat_interval"] is not None:
         chosen["heartbeat_s"] = flags["heartbeat_interval"] / 1000
     if flags["election_timeout"] is not None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import click
+
+_RETENTION_CHARACTERS_MAX: Final = 32
 
 
 def history_options(function: Any) -> Any:
@@ -50,8 +52,8 @@ def history_settings(flags: dict[str, Any]) -> dict[str, Any]:
         ("--history-seconds", "history_s"),
         ("--history-revisions-max", "history_revisions_max"),
     ):
-        if chosen.get(value, 0) < 0:
-            raise ConfigError(f"{flag} is negative; 0 keeps everything")
+        if not 0 <= chosen.get(value, 0) < float("inf"):  # nan is neither
+            raise ConfigError(f"{flag} {chosen[value]:g} is negative or no number; 0 keeps everything")
     mode, retention = flags["auto_compaction_mode"], flags["auto_compaction_retention"]
     if mode is not None and retention is None:
         raise ConfigError(
@@ -74,6 +76,8 @@ def _retained(mode: str, retention: str) -> dict[str, Any]:
     from raftkube.errors import ConfigError
 
     flag = f"--auto-compaction-retention {retention!r} in mode {mode}"
+    if len(retention) > _RETENTION_CHARACTERS_MAX:
+        raise ConfigError("--auto-compaction-retention is longer than any history; 0 keeps everything")
     if mode == "revision":
         if not (retention.isascii() and retention.isdigit()):
             raise ConfigError(f"{flag} is no number of revisions; write for example 1000, or 0 for all")

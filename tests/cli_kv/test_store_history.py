@@ -55,6 +55,9 @@ def test_retention(mode: str | None, retention: str, history_s: float, revisions
         ({"auto_compaction_mode": "revision", "auto_compaction_retention": "5m"}, "number of revisions"),
         ({"auto_compaction_retention": "5m", "history_seconds": 3.0}, "give one"),
         ({"history_seconds": -1.0}, "--history-seconds"),
+        ({"history_seconds": float("nan")}, "--history-seconds nan"),
+        ({"history_seconds": float("inf")}, "0 keeps everything"),
+        ({"auto_compaction_retention": "9" * 400}, "0 keeps everything"),
         ({"history_revisions_max": -1}, "--history-revisions-max"),
     ],
 )

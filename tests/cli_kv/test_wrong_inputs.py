@@ -50,6 +50,8 @@ def store(tmp_path: Path, *more: str, cluster: str = CLUSTER, name: str = "a") -
         (["--unknown"], "No such option '--unknown'"),
         (["--election-timeout", "soon"], "'soon' is not a valid integer"),
         (["--heartbeat-interval", "500", "--election-timeout", "600"], "heartbeat"),
+        (["--heartbeat-interval", "0"], "--heartbeat-interval 0 is below 1 (milliseconds)"),
+        (["--election-timeout", "-5"], "--election-timeout -5 is below 1 (milliseconds)"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -121,6 +123,8 @@ def test_kv_without_a_cluster(tmp_path: Path) -> None:
         (["--endpoints", "127.0.0.1:1", "lease", "revoke", "xyz"], "'xyz' is not a lease id"),
         (["--endpoints", "127.0.0.1:1", "compact", "soon"], "'soon' is not a valid integer"),
         (["--endpoints", "127.0.0.1:1", "get", "x", "-w", "xml"], "'xml' is not one of"),
+        (["--endpoints", "127.0.0.1:1", "get", "x", "--command-timeout", "-1"], "--command-timeout -1 is no"),
+        (["--endpoints", "127.0.0.1:1", "get", "x", "--command-timeout", "nan"], "--command-timeout nan is"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -136,6 +140,8 @@ def test_wrong_kv_arguments(arguments: list[str], says: str) -> None:
         (b"\nput k\n", "'put k' is not an operation"),
         (b'\nput k "v\n', "No closing quotation"),
         (b"\n\n\nget a\n\nget b\n", "three parts"),
+        (b'mod("k") > "99999999999999999999"\n', "beyond 64 bits"),
+        (b"\nput \xff\n", "is not an operation"),
     ],
 )
 def test_wrong_transactions(text: bytes, says: str) -> None:
