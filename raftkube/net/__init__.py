@@ -5,11 +5,17 @@ No protocol lives here but TLS; frames are in `raftkube.wire`, HTTP in `raftkube
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from raftkube.errors import ConfigError
+
+_PORT: Final = re.compile(r"[0-9]{1,5}")
+_LABEL: Final = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_NAME: Final = re.compile(rf"(?=.{{1,254}}\Z){_LABEL}(\.{_LABEL})*\.?")
 
 
 class Address(NamedTuple):
@@ -23,13 +29,27 @@ class Address(NamedTuple):
 
 
 def parse_address(text: str) -> Address:
-    """`host:port`, `[v6]:port`, or a URL of them (http, https). Raises ConfigError naming the text."""
+    """`host:port`, `[v6]:port`, or a URL of them (http, https). Raises ConfigError naming the text.
+
+    A host that no resolver would take is refused: some addresses stand in the configuration of a store for
+    good, and whoever dials them must not choke on one.
+    """
     rest = text.split("://", 1)[-1].rstrip("/")
     host, colon, port = rest.rpartition(":")
     host = host.strip("[]")
-    if not (colon and host and port.isdigit() and 0 <= int(port) <= 65535):
-        raise ConfigError(f"{text!r} is not an address; write host:port, for example 127.0.0.1:2379")
+    if not (colon and _PORT.fullmatch(port) and int(port) <= 65535 and _is_host(host)):
+        raise ConfigError(f"{text[:300]!r} is not an address; write host:port, for example 127.0.0.1:2379")
     return Address(host, int(port))
+
+
+def _is_host(host: str) -> bool:
+    if _NAME.fullmatch(host):
+        return True
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)

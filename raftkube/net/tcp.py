@@ -39,7 +39,7 @@ class TcpNetwork:
         connected = trio.socket.from_stdlib_socket(sock)
         try:
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            await connected.connect((_numeric(address.host), address.port))
+            await connected.connect((await _resolved(address.host), address.port))
             server_name = None if tls is None else (tls.server_name or address.host)
             connection = SocketConnection(sock, context, server_name)
             try:
@@ -146,11 +146,28 @@ async def serve(
             await listener.aclose()
 
 
+async def _resolved(host: str) -> str:
+    """As `_numeric`; a name server that is silent stops nobody but the caller. Raises OSError."""
+    if host == "localhost" or _is_numeric(host):
+        return _numeric(host)
+    return await trio.to_thread.run_sync(_numeric, host, abandon_on_cancel=True)
+
+
 def _numeric(host: str) -> str:
-    """Names are resolved here, blocking, for the hosts file at most: components are given addresses."""
+    """An IP address; names are looked up, blocking. Raises OSError, whatever is wrong with the name."""
+    if _is_numeric(host):
+        return host
+    if host == "localhost":
+        return "127.0.0.1"
     try:
-        return str(ipaddress.ip_address(host))
-    except ValueError:
-        if host == "localhost":
-            return "127.0.0.1"
         return socket.gethostbyname(host)
+    except (ValueError, TypeError) as error:  # no name at all, and Python says so in its own ways
+        raise OSError(errno.EINVAL, f"{host!r} is not the name of a host") from error
+
+
+def _is_numeric(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

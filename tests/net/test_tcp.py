@@ -153,7 +153,23 @@ async def test_a_taken_port_is_one_clear_sentence() -> None:
     await listener.aclose()
 
 
-@pytest.mark.parametrize("text", ["", "host", "host:", ":1", "h:99999", "h:x"])
+NO_HOSTS = ["a..b", "a" * 64, "a\0b", "\u00fc", "a b", "-a", ".", "a/b", "\ud800", "a." * 130]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "host",
+        "host:",
+        ":1",
+        "h:99999",
+        "h:x",
+        "h:\u00b2",
+        "h:" + "1" * 5000,
+        *(f"{h}:1" for h in NO_HOSTS),
+    ],
+)
 def test_addresses_that_are_none(text: str) -> None:
     with pytest.raises(ConfigError, match="write host:port"):
         parse_address(text)
@@ -162,6 +178,14 @@ def test_addresses_that_are_none(text: str) -> None:
 def test_addresses() -> None:
     assert parse_address("https://127.0.0.1:2379/") == Address("127.0.0.1", 2379)
     assert str(parse_address("[::1]:80")) == "[::1]:80"
+    for name in ("store-1", "store_1.example.org", "a" * 63, "localhost", "10.0.0.1", "fe80::1%eth0"):
+        assert parse_address(f"[{name}]:1").host == name
+
+
+@pytest.mark.parametrize("host", NO_HOSTS)
+async def test_a_host_that_is_none_cannot_be_reached_like_any_other(host: str) -> None:
+    with pytest.raises(OSError):
+        await TcpNetwork().connect(Address(host, 1), None)
 
 
 async def test_files_in_the_middle_of_a_rotation_end_no_server(tls_pair: tuple[TlsFiles, TlsFiles]) -> None:

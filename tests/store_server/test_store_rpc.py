@@ -84,6 +84,20 @@ async def test_what_does_not_fit_the_wire_is_refused_by_the_client_and_harms_nob
         await client.put(b"k", b"v")
 
 
+@pytest.mark.parametrize(
+    "address",
+    ["127.0.0.1:\u00b2", "127.0.0.1:" + "1" * 5000, "a..b:1", "a" * 70 + ":1", "a\0b:1", "\u00fc:1", "a b:1"],
+)
+async def test_no_address_that_nobody_can_dial_reaches_the_log(address: str) -> None:
+    """It would stand in the configuration for good, and every leader would dial it."""
+    async with single_member() as member, client_of(member, pinned=True) as client:
+        with pytest.raises(InvalidRequest, match="is not an address"):
+            await client.member_add("s4", address)
+        with pytest.raises(InvalidRequest, match="is not an address"):
+            await client.member_update("store-1", None, address)
+        await client.put(b"k", b"v")
+
+
 async def test_many_requests_in_flight_on_one_connection() -> None:
     async with single_member() as member, client_of(member) as client:
         revisions = []
