@@ -59,7 +59,8 @@ WATCH_CANCEL: Final = "watch_cancel"  # [watch id]; answers [existed]
 WATCH_PROGRESS: Final = "watch_progress"  # [watch id]; answers [revision], a mark of at least it follows
 STATUS: Final = "status"  # []; answers {field: value}
 HASH: Final = "hash"  # []; answers {"revision", "hash", "compact_revision", "applied_index"}
-# []; answers [{"id", "name", "peer_address", "client_address", "leader", "learner", "voter", "started"}]
+# []; answers [{"id", "name", "peer_address", "client_address", "leader", "learner", "voter", "started",
+# "committed"}]
 MEMBER_LIST: Final = "member_list"
 MEMBER_ADD: Final = "member_add"  # [name, peer address, client address, stay a learner]; answers [id]
 MEMBER_REMOVE: Final = "member_remove"  # [id or name]; answers [id]

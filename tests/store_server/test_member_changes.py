@@ -267,7 +267,7 @@ def test_an_empty_disk_takes_the_place_of_a_learner_that_never_started_alone(
         {"name": "store-1", "id": "store-1", "learner": False, "started": True}
     ]
     if mine is not None:
-        members.append({"name": "store-2", "id": "store-2#00000001", **mine})
+        members.append({"name": "store-2", "id": "store-2#00000001", "committed": True, **mine})
     refusal = unfit("store-2", members)
     assert refusal is None if why is None else why in str(refusal)
 

@@ -298,6 +298,11 @@ class RaftNode:
         return self._replica.configuration
 
     @property
+    def committed_configuration(self) -> Configuration:
+        """The members by what is known here to be committed. Raises Stopped as above."""
+        return self._running().committed_configuration
+
+    @property
     def identity(self) -> Identity:
         """Whose data directory this is, with the peers' that were met. Raises Stopped as above."""
         if self._identity is None:

@@ -70,7 +70,7 @@ def place_in(name: str, answers: list[list[dict[str, Any]]]) -> int | str:
     if len(ids) > 1:
         return f"the members do not agree yet which id is free: {', '.join(sorted(ids))}"
     for members, refusal in zip(answers, refusals, strict=True):
-        if refusal is not None and any(member["id"] in ids for member in members):
+        if refusal is not None and any(member["id"] in ids and _at_work(member) for member in members):
             return refusal
     return free[0]
 
@@ -84,12 +84,18 @@ def unfit(name: str, members: list[dict[str, Any]]) -> str | None:
     mine = _find(name, members)
     if mine is None:
         return f"there is no member {name!r}; add it: raftkube kv member add {name} --peer-address ..."
-    if not mine["learner"] or mine["started"]:
+    if _at_work(mine):
         return (
             f"{mine['id']} is at work with another data directory, and this one is empty; it must rejoin "
             f"under a new id: raftkube kv member replace {name}"
         )
+    if not mine["committed"]:
+        return f"the change that adds {mine['id']} is not known to be committed yet"
     return None
+
+
+def _at_work(member: dict[str, Any]) -> bool:
+    return not member["learner"] or bool(member["started"])
 
 
 def _configuration(members: list[dict[str, Any]]) -> Configuration:

@@ -268,8 +268,21 @@ class _Life:
             for id_, where in configuration.members.items()
         )
         self._server.set_identity(
-            Identity(member_name(mine.id), mine.cluster_id, infos, id=mine.id, started=self._started)
+            Identity(
+                member_name(mine.id),
+                mine.cluster_id,
+                infos,
+                id=mine.id,
+                started=self._started,
+                committed=self._committed,
+            )
         )
+
+    def _committed(self, member_id: str) -> bool:
+        try:
+            return member_id in self._node.committed_configuration.members
+        except Stopped:
+            return False  # it learns nothing any more
 
     def _started(self, member_id: str) -> bool:
         mine = self._node.identity

@@ -54,13 +54,16 @@ class MemberInfo:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who this member is. `members` includes itself; `started` tells of an id whether it was ever met."""
+    """Who this member is. `members` includes itself; `started` tells of an id whether it was ever met,
+    `committed` whether it is a member for good: a leader that is cut off may list one that it adds in vain.
+    """
 
     name: str
     cluster_id: str
     members: tuple[MemberInfo, ...]
     id: str = ""
     started: Callable[[str], bool] = lambda member_id: False
+    committed: Callable[[str], bool] = lambda member_id: True
 
     def client_address(self, member: str | None) -> str:
         """Of an id or name; empty if it is not known."""
@@ -207,6 +210,7 @@ class Service:
                 "learner": member.learner,
                 "voter": not member.learner,
                 "started": self.identity.started(member.id),
+                "committed": self.identity.committed(member.id),
             }
             for member in self.identity.members
         ]
