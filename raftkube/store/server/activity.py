@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from raftkube.net.outbox import Outbox
 from raftkube.store.raft.counters import Histogram
-from raftkube.wire.store import LeaseExpire, LeaseGrant, LeaseKeepAlive, LeaseResult, LeaseRevoke
+from raftkube.wire.store import LeaseExpire, LeaseGrant, LeaseResult, LeaseRevoke
 
 # etcd's buckets of lease TTLs (server/lease/metrics.go): 1 s, doubled up to about 97 days.
 TTL_BUCKETS_S: Final = tuple(float(2**power) for power in range(24))
@@ -41,10 +41,11 @@ class Activity:
         self.applied.update(map(type, results))
 
     def note_lease(self, op: Any, result: LeaseResult) -> None:
-        """A lease changed by `op`; None: a part of a transaction, which may grant and renew only."""
-        kind = type(op) if op is not None else LeaseKeepAlive if result.renewal else LeaseGrant
-        self.leases[kind] += 1
-        if kind is LeaseGrant:
+        """A lease changed by `op`, which may be a part of a transaction."""
+        if type(op) is LeaseExpire and result.ttl_s:
+            return  # it was renewed meanwhile, and lives
+        self.leases[type(op)] += 1
+        if type(op) is LeaseGrant:
             self.lease_ttl_s.observe(result.ttl_s)
 
     @property

@@ -67,15 +67,17 @@ class StoreMachine:
         result = self.core.apply(op)
         if repeated:
             return result  # what it tells of has happened before, and may be over
+        asked: Any = op.op if isinstance(op, Once) else op
         if isinstance(result, LeaseResult):
             self._on_lease(result)
-            self.activity.note_lease(op.op if isinstance(op, Once) else op, result)
+            self.activity.note_lease(asked, result)
         elif isinstance(result, TxnResult):
             self.activity.note_applied(result.responses)
-            for part in result.responses:
+            branch = asked.success if result.succeeded else asked.failure
+            for item, part in zip(branch, result.responses, strict=True):
                 if isinstance(part, LeaseResult):
                     self._on_lease(part)
-                    self.activity.note_lease(None, part)
+                    self.activity.note_lease(item, part)
         return result
 
     def snapshot(self) -> Iterator[bytes]:
