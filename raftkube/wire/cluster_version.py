@@ -7,7 +7,8 @@ An operation that an older one does not know must not enter it before the last h
     2    operations 12 to 16 (sessions, numbered writes, alarms), puts that keep value or lease, and ranges
          with an order or bounds within transactions
 
-Whatever changes what apply does for given bytes, or what a snapshot holds, begins a new number here.
+Whatever changes what apply does for given bytes, or what a snapshot holds, begins a new number here. So does
+the wording of an error that apply answers with: sessions hold it, and the state's hash covers them.
 """
 
 from __future__ import annotations
