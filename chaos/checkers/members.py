@@ -1,4 +1,5 @@
-"""Members agree: S4, equal state hashes at equal revisions; and at the end every member has everything."""
+"""Members agree: S4, equal state hashes at equal points of the log (leases and sessions change without a new
+revision); and at the end every member has everything."""
 
 from __future__ import annotations
 
@@ -8,12 +9,13 @@ from chaos.checkers.verdict import Verdict
 
 def check_members(history: History, verdict: Verdict) -> None:
     """Judge the `hash` operations and that every member was read after the barrier."""
-    hashes: dict[int, dict[str, str]] = {}
+    hashes: dict[tuple[int, int | None], dict[str, str]] = {}
     for operation in history.operations:
         if operation["kind"] == "hash" and operation["outcome"] == "ok":
             response = operation["response"]
-            hashes.setdefault(operation["revision"], {})[operation["request"]["member"]] = response["hash"]
-    for revision, by_member in hashes.items():
+            point = (operation["revision"], response.get("applied_index"))
+            hashes.setdefault(point, {})[operation["request"]["member"]] = response["hash"]
+    for (revision, _), by_member in hashes.items():
         verdict.count("member hashes", len(by_member))
         if len(set(by_member.values())) > 1:
             told = ", ".join(f"{member} {value}" for member, value in sorted(by_member.items()))

@@ -273,6 +273,19 @@ def test_a_planted_fault_is_found(
     assert invariant in {violation.invariant for violation in verdict.violations}
 
 
+def test_a_lease_that_ends_between_two_hashes_is_no_difference() -> None:
+    """It changes the state and not the revision: only hashes of one point of the log must be equal."""
+    lines = copy.deepcopy(recorded(1))
+    hashes = [line["response"] for line in lines if line.get("kind") == "hash"]
+    for index, response in enumerate(hashes):
+        response["applied_index"] = 7
+        if index == 0:
+            response.update(applied_index=8, hash="later")
+    assert judge(load(lines)).exit_code == 0
+    hashes[0]["applied_index"] = 7
+    assert {violation.invariant for violation in judge(load(lines)).violations} == {"S4"}
+
+
 def test_without_the_barrier_nothing_is_claimed() -> None:
     lines = [line for line in recorded(1) if not line.get("barrier")]
     verdict = judge(load(lines))
