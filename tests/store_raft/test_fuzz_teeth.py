@@ -1,7 +1,7 @@
 """The fuzz finds what is planted: one rule of guard, journal or reads skipped at a time (`chaos/sim/breaks`).
 
 Not in the table, for the fuzz finds them too rarely; scenarios and single messages show what each is for
-(`tests/defects`, `test_guard.py`, `test_read_index.py`): commit-unverified, vouch-for-all,
+(`tests/defects`, `test_guard.py`, `test_read_index.py`): truncate-always, commit-unverified, vouch-for-all,
 any-term-acknowledges, vote-in-memory, count-every-vote, rounds-from-zero.
 """
 
@@ -21,7 +21,6 @@ from chaos.sim.fuzz_run import run_seed
 FOUND = {
     "read-without-round": (16, {"stale read"}),
     "read-before-first-commit": (16, {"stale read"}),
-    "truncate-always": (40, {"internal error", "copies", "lost write"}),
     "send-before-sync": (40, {"copies", "lost write"}),
     "vote-for-anyone": (40, {"not converged", "internal error", "copies", "lost write"}),
     "success-at-step-down": (6, {"lost write"}),
