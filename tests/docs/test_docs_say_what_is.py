@@ -276,9 +276,8 @@ def test_annotations_and_headers_are_those_of_the_code() -> None:
 
 
 def test_the_fixtures_are_those_of_the_plugin() -> None:
-    from raftkube.testing import pytest_plugin
-
     from raftkube.store.server.metrics import METRICS
+    from raftkube.testing import pytest_plugin
 
     named = {word for name in PAGES for word in re.findall(r"\braftkube_[a-z]+\b", page(name).text)}
     named -= {row.name for row in METRICS}

@@ -60,9 +60,7 @@ def opening(running: Members, port: str) -> bytes:
     if port == "client":
         return rpc.client_hello("test")
     if port == "peer":
-        return frame(msg.hello(
-            running.cluster_id, "store-1", msg.Hello("store-2", "0123456789abcdef", 2, 1)
-        ))
+        return frame(msg.hello(running.cluster_id, "store-1", msg.Hello("store-2", "0123456789abcdef", 2, 1)))
     return b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
