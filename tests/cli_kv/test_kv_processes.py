@@ -133,7 +133,10 @@ def test_an_interrupted_watch_ends_quietly(stores: StoreProcesses) -> None:
         assert watching.stdout is not None
         assert watching.stdout.readline() == b"PUT\n"
         watching.send_signal(signal.SIGINT)
-        _, err = watching.communicate(timeout=30)
+        try:
+            _, err = watching.communicate(timeout=30)
+        finally:
+            watching.kill()
     assert (watching.returncode, err) == (130, b"")
 
 
