@@ -39,12 +39,13 @@ def _row(name: str) -> str:
     return f"| {' | '.join(f'{cell:,}' if isinstance(cell, int) else cell for cell in cells)} |"
 
 
-@pytest.mark.parametrize("name", ["fuzz-raftkube", "fuzz-stock-process", "fuzz-stock"])
+@pytest.mark.parametrize("name", ["fuzz-raftkube", "fuzz-raftkube-240", "fuzz-stock-process", "fuzz-stock"])
 def test_the_figures_are_what_was_measured(name: str) -> None:
     assert _row(name) in PAGE.read_text().splitlines()
 
 
-def test_raftkube_lost_nothing() -> None:
-    run = json.loads((HERE.parents[1] / "chaos" / "results" / "fuzz-raftkube.json").read_text())
+@pytest.mark.parametrize("name", ["fuzz-raftkube", "fuzz-raftkube-240"])
+def test_raftkube_lost_nothing(name: str) -> None:
+    run = json.loads((HERE.parents[1] / "chaos" / "results" / f"{name}.json").read_text())
     assert run["lost"] == run["unanswered"] == run["seeds_with_a_violation"] == 0
     assert run["converged"] == run["seeds_count"]
