@@ -1,12 +1,32 @@
 """What all tests share.
 
 A shell without job control starts background commands with SIGINT ignored, and children inherit that: tests
-that interrupt a process would then wait for ever.
+that interrupt a process would then wait for ever. And a command that is run inside the tests' process
+configures logging for all of it, with loggers that are kept: each test begins with structlog's defaults.
 """
 
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def _logging_of_its_own() -> Iterator[None]:
+    configure = structlog.configure
+
+    def configure_uncached(**settings: Any) -> None:
+        configure(**settings | {"cache_logger_on_first_use": False})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(structlog, "configure", configure_uncached)
+        yield
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()

@@ -139,7 +139,8 @@ async def _add(scenario: Scenario, leader: str, name: str) -> bool:
     assert isinstance(group, GuardedGroup)
     with trio.move_on_after(0.02):
         try:
-            await group.node(leader).change_members(AddLearner(name, MemberAddresses(f"{name}:1"), False))
+            address = MemberAddresses(f"{name.partition('#')[0]}:1")
+            await group.node(leader).change_members(AddLearner(name, address, False))
         except MembershipRefused:
             refused = True
     return not refused
