@@ -17,7 +17,7 @@ ASYNC_NOT := ASYNC114,ASYNC120,ASYNC124,ASYNC128
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 /usr/bin/python3; do \
 	  $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 
-.PHONY: help up test lint types ci-long chaos fuzz mutants bench accept-2 clean lock capture
+.PHONY: help up test lint types ci-long chaos fuzz mutants bench accept-2 accept-3 clean lock capture
 help:  ## list the targets
 	@grep -hE '^[a-z0-9.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -72,17 +72,27 @@ fuzz: $(VENV)/.dev  ## 100 seeds of a minute each, of faults on a simulated Raft
 mutants: $(VENV)/.dev  ## the planted bug must be caught in five seeds of five
 	@$(BIN)/python -m pytest -q -m long tests/chaos_live -k mutant $(ARGS)
 
-bench: $(VENV)/.dev  ## put and watch beside a real etcd (JSON in bench/results); about 15 minutes
-	@$(BIN)/python -m bench put --against etcd --outstanding 1 --clients 1 --out bench/results/put-1.json $(ARGS)
-	@$(BIN)/python -m bench put --against etcd --outstanding 100 --out bench/results/put-100.json $(ARGS)
-	@$(BIN)/python -m bench put --against etcd --outstanding 1000 --out bench/results/put-1000.json $(ARGS)
-	@$(BIN)/python -m bench watch --against etcd --watchers 100 --out bench/results/watch-100.json $(ARGS)
-	@$(BIN)/python -m bench watch --against etcd --watchers 1000 --out bench/results/watch-1000.json $(ARGS)
+BENCH := $(BIN)/python -m bench
+RESULTS := bench/results
+bench: $(VENV)/.dev  ## everything beside a real etcd (JSON in bench/results); about an hour on a quiet machine
+	@for kind in put get mixed; do for size in 512 4096; do for n in 1 100 1000; do \
+	  $(BENCH) $$kind --against etcd --outstanding $$n --value-bytes $$size --seconds 4 \
+	    --out $(RESULTS)/$$kind-$$size-$$n.json $(ARGS) || exit 1; done; done; done
+	@$(BENCH) watch --against etcd --watchers 100 --out $(RESULTS)/watch-100.json $(ARGS)
+	@$(BENCH) watch --against etcd --watchers 1000 --out $(RESULTS)/watch-1000.json $(ARGS)
+	@$(BENCH) failover --against etcd --kills 50 --out $(RESULTS)/failover.json
+	@$(BENCH) restart --against etcd --out $(RESULTS)/restart.json
+	@$(BENCH) soak --out $(RESULTS)/soak.json
 
 accept-2: test  ## the main job, end to end: tests, a minute of kills, the mutant, a bench beside etcd
 	@$(BIN)/python -m pytest -m long tests/chaos_live
 	@$(BIN)/python -m bench watch --against etcd --repeat 1
 	@$(BIN)/python -m bench put --against etcd --repeat 1
+
+accept-3: test  ## the store: tests, the long ones, 500 seeds of faults, every figure beside etcd
+	@$(BIN)/python -m pytest -m long tests/store_core tests/store_raft tests/store_server tests/cli_kv tests/e2e
+	@$(BIN)/python -m chaos.sim.fuzz --group raftkube --jobs 2 --seeds 0:500
+	@$(MAKE) --no-print-directory bench
 
 clean:  ## remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .import_linter_cache build *.egg-info
