@@ -6,6 +6,7 @@ its start time; what a killed supervisor left behind is ended by the next `up` o
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -240,6 +241,21 @@ def end_leftovers(state: ClusterState) -> list[str]:
             ended.append(name)
     state.write_json("processes.json", {"processes": {}})
     return ended
+
+
+def own_mark() -> list[Any]:
+    """[pid, start time] of this process; `is_alive` tells it from a later one of that pid."""
+    return [os.getpid(), _start_time(os.getpid())]
+
+
+def is_alive(mark: list[Any]) -> bool:
+    """Whether the process with that mark still runs; one that ended and that nobody waited for does not."""
+    pid, started = mark
+    try:
+        process = psutil.Process(pid)
+        return process.create_time() == started and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def _start_time(pid: int) -> float | None:

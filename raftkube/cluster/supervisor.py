@@ -21,7 +21,7 @@ from raftkube.cluster.first_starts import FirstStarts
 from raftkube.cluster.kubeconfig import make_kubeconfig, write_kubeconfig
 from raftkube.cluster.pki import Pki
 from raftkube.cluster.plan import Component, Plan, make_plan
-from raftkube.cluster.processes import Processes, end_leftovers
+from raftkube.cluster.processes import Processes, end_leftovers, own_mark
 from raftkube.cluster.readiness import Readiness
 from raftkube.cluster.state import ClusterState
 from raftkube.errors import ConfigError
@@ -277,7 +277,7 @@ class Verbs:
             return "pong"
         if verb == "down":
             self._stop.set()
-            return "stopping"
+            return own_mark()
         if verb == "status":
             return await self._status()
         if verb in ("kill", "stop", "start", "restart", "pause", "resume"):

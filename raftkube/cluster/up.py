@@ -16,7 +16,7 @@ from raftkube.clock import SystemClock
 from raftkube.cluster.config import parse_cluster
 from raftkube.cluster.control import ask
 from raftkube.cluster.plan import make_plan
-from raftkube.cluster.processes import end_leftovers
+from raftkube.cluster.processes import end_leftovers, is_alive
 from raftkube.cluster.state import ClusterState
 from raftkube.cluster.supervisor import Doors, Progress, Supervisor, end_pods, prepare
 from raftkube.errors import ConfigError
@@ -133,35 +133,30 @@ async def run_down(state: ClusterState, *, purge: bool, progress: Progress) -> N
     """
     state.require()
     try:
-        await ask(state, {"verb": "down"})
+        supervisor = await ask(state, {"verb": "down"})
     except ConfigError:
         for name in end_leftovers(state):
             progress(f"ended {name}, left behind by its supervisor")
         _end_pods(state)
     else:
-        await _until_gone(state)
+        await _until_gone(state, supervisor)
     if purge:
         shutil.rmtree(state.root)
 
 
-async def _until_gone(state: ClusterState) -> None:
-    """Raises ConfigError: the supervisor does not end; nothing was deleted."""
+async def _until_gone(state: ClusterState, supervisor: list[Any]) -> None:
+    """Its process, not its socket: a supervisor that no longer answers may still be there.
+
+    Raises ConfigError: the supervisor does not end; nothing was deleted.
+    """
     with trio.move_on_after(_DOWN_TIMEOUT_S):
-        while await _answers(state):  # noqa: ASYNC110  another process
+        while is_alive(supervisor):  # noqa: ASYNC110  another process
             await trio.sleep(_POLL_S)
         return
     raise ConfigError(
         f"cluster {state.name!r} did not stop within {_DOWN_TIMEOUT_S:g} s; "
         f"see {str(state.log_of('supervisor'))!r}, end its supervisor, and say `raftkube down` again"
     )
-
-
-async def _answers(state: ClusterState) -> bool:
-    try:
-        await ask(state, {"verb": "ping"})
-    except ConfigError:
-        return False
-    return True
 
 
 def _end_pods(state: ClusterState) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -12,7 +15,7 @@ import trio
 from raftkube.clock import SystemClock
 from raftkube.cluster import processes as module
 from raftkube.cluster.plan import Component
-from raftkube.cluster.processes import Managed, Processes, end_leftovers
+from raftkube.cluster.processes import Managed, Processes, end_leftovers, is_alive, own_mark
 from raftkube.cluster.state import ClusterState
 from raftkube.errors import ConfigError
 
@@ -112,3 +115,16 @@ async def test_leftovers_are_ended_and_a_reused_pid_is_not(state: ClusterState) 
 def test_an_unknown_component_is_named_with_those_that_are(state: ClusterState) -> None:
     with pytest.raises(ConfigError, match="there is no component 'x'"):
         Processes(state, SystemClock(), None).find("x")  # type: ignore[arg-type]
+
+
+def test_a_process_that_ended_is_not_alive_even_if_nobody_waits_for_it() -> None:
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    mark = [child.pid, psutil.Process(child.pid).create_time()]
+    assert is_alive(mark)
+    assert is_alive(own_mark())
+    assert not is_alive([child.pid, mark[1] - 1]), "another process had that pid before"
+    child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and is left a zombie
+    assert not is_alive(mark)
+    child.wait()
+    assert not is_alive(mark)
