@@ -187,27 +187,6 @@ class Http2:
             self._out += data
 
 
-class EtcdPut:
-    """Puts over one connection, a stream each."""
-
-    def __init__(self) -> None:
-        self._http2 = Http2()
-        self._headers = request_headers("/etcdserverpb.KV/Put")
-        self._stream = 1
-
-    def hello(self) -> bytes:
-        return self._http2.preface()
-
-    def put(self, key: bytes, value: bytes) -> bytes:
-        stream = self._stream
-        self._stream += 2
-        return self._http2.message(stream, self._headers, field(1, key) + field(2, value), end=True)
-
-    def feed(self, data: bytes) -> tuple[bytes, list[tuple[int, int]]]:
-        out, messages = self._http2.feed(data)
-        return out, [((stream - 1) // 2, header_revision(message)) for stream, message in messages]
-
-
 class EtcdWatch:
     """Watches of the whole prefix over one stream of one connection."""
 

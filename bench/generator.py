@@ -19,19 +19,16 @@ from typing import Any, Final
 import orjson
 
 from bench.errors import Violation
-from bench.etcd import EtcdPut, EtcdWatch
+from bench.etcd import EtcdWatch
 from bench.job import KEYS, POOL, Job, result, say
+from bench.kv import make_kv
 from bench.kv_load import run_kv
 from bench.loop import Connection, Endpoint, Loop
-from bench.ours import PREFIX, OursPut, OursWatch
-from bench.session import Expected, PutSession, WatchSession
+from bench.ours import PREFIX, OursWatch
+from bench.session import Expected, WatchSession
 
 _SETUP_TIMEOUT_S: Final = 60.0
 _STALL_S: Final = 20.0
-
-
-def make_put(protocol: str) -> PutSession:
-    return OursPut() if protocol == "ours" else EtcdPut()
 
 
 def make_watch(protocol: str, watches: int, expected: Expected) -> WatchSession:
@@ -46,7 +43,7 @@ class Writer:
         self._values = [rng.randbytes(max(job.value_bytes - 12, 0)) for _ in range(POOL)]
         self._keys = [PREFIX + b"%08d" % rng.randrange(KEYS) for _ in range(POOL)]
         self._number = number
-        self._session = make_put(job.protocol)
+        self._session = make_kv(job.protocol)
         self._on_ack = on_ack
         self._sent: dict[int, tuple[float, bytes, bytes]] = {}
         self._count = 0
@@ -72,10 +69,12 @@ class Writer:
         self.connection.send(b"".join(requests))
 
     def _on_data(self, data: bytes) -> bytes:
-        out, done = self._session.feed(data)
-        for number, revision in done:
-            start, key, value = self._sent.pop(number)
-            self._on_ack(start, revision, key, value)
+        out, answers = self._session.feed(data)
+        for answer in answers:
+            if answer.error:
+                raise Violation(f"a put was refused: {answer.error}")
+            start, key, value = self._sent.pop(answer.number)
+            self._on_ack(start, answer.revision, key, value)
         return out
 
 

@@ -9,7 +9,6 @@ import msgpack
 
 from bench.session import Expected, raise_violation
 from raftkube.wire import rpc
-from raftkube.wire.store import Put, op_to_wire
 
 PREFIX: Final = b"/bench/"
 _PREFIX_END: Final = b"/bench0"
@@ -38,31 +37,6 @@ class Frames:
             self._greeted = True
             rpc.parse_member_hello(msgpack.unpackb(bodies.pop(0)))
         return bodies
-
-
-class OursPut:
-    """Puts over one connection."""
-
-    def __init__(self) -> None:
-        self._frames = Frames()
-        self._sent = 0
-
-    def hello(self) -> bytes:
-        return rpc.client_hello("bench")
-
-    def put(self, key: bytes, value: bytes) -> bytes:
-        number = self._sent
-        self._sent += 1
-        return rpc.request(number, rpc.OP, [op_to_wire(Put(key, value))], 30_000)
-
-    def feed(self, data: bytes) -> tuple[bytes, list[tuple[int, int]]]:
-        done = []
-        for body in self._frames.cut(data):
-            kind, number, result = msgpack.unpackb(body, strict_map_key=False)
-            if kind != rpc.ANSWER:
-                raise_violation(f"a put was answered {result}")
-            done.append((number, result[1]))
-        return b"", done
 
 
 class OursWatch:

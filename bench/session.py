@@ -1,27 +1,12 @@
-"""What a load generator needs of a protocol, without any socket: bytes in, bytes and counts out.
+"""What a load generator needs of a protocol to watch, without any socket: bytes in, bytes and counts out.
 
-There is one pair for raftkube (`ours`) and one for etcd (`etcd`); the generator treats them alike.
+There is one for raftkube (`ours`) and one for etcd (`etcd`); the generator treats them alike. Those that put
+and get are in `kv`.
 """
 
 from __future__ import annotations
 
 from typing import Protocol
-
-
-class PutSession(Protocol):
-    """One connection that puts, many requests in flight."""
-
-    def hello(self) -> bytes:
-        """What is sent first."""
-        ...
-
-    def put(self, key: bytes, value: bytes) -> bytes:
-        """The bytes of one more request; requests are answered in any order."""
-        ...
-
-    def feed(self, data: bytes) -> tuple[bytes, list[tuple[int, int]]]:
-        """(what must be sent now, [(number of the request from 0 on, its revision)])."""
-        ...
 
 
 class WatchSession(Protocol):

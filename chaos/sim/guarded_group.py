@@ -81,14 +81,6 @@ class GuardedGroup(RaftGroup):
 
     # Life and death.
 
-    async def kill(self, name: str) -> None:
-        host = self.hosts[name]
-        self.network.crash(name)
-        host.disk.sever()
-        if host.scope is not None:
-            host.scope.cancel()
-            await host.ended.wait()
-
     def pause(self, name: str) -> None:
         node, clock = self.node(name), self.hosts[name].clock
         if node._replica is not None and "_pump" not in vars(node):

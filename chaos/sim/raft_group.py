@@ -15,6 +15,7 @@ import trio
 
 from chaos.sim.clock import SimClock
 from chaos.sim.disk import SimDisk
+from chaos.sim.groups import Observer
 from chaos.sim.network import SimNetwork
 from raftkube.errors import RaftkubeError, StoreError
 from raftkube.net import Address
@@ -36,7 +37,7 @@ class RecordingMachine:
         self.applied: int = 0
 
     def apply(self, index: LogIndex, payload: bytes, operations: Any = None) -> list[Any]:
-        self._group.saw_entry(index, payload)
+        self._group.observer.saw_entry(index, payload)
         results = []
         for operation in msgpack.unpackb(payload):
             self.operations.append(operation)
@@ -100,10 +101,9 @@ class RaftGroup:
         self.members = {name: Address(name, PEER_PORT) for name in self.names}  # where each listens
         self.initial = dict(self.members)
         self.settings = settings or RaftSettings()
-        self.violations: list[str] = []
+        self.observer = Observer()
+        self.violations = self.observer.violations
         self._seed, self._nursery = seed, nursery
-        self._entries: dict[int, bytes] = {}
-        self._leaders: dict[int, str] = {}
         self.hosts = {
             name: Host(name, SimDisk(seeded_rng(f"{name}-{seed}")), SimClock(monotonic_offset_s=1000.0 * at))
             for at, name in enumerate(self.names)
@@ -167,15 +167,19 @@ class RaftGroup:
             host.scope = None
             host.ended.set()
 
-    async def crash(self, name: str, *, lose_all: bool = False) -> None:
-        """Power loss of one member: network and disk are severed before its tasks end."""
+    async def kill(self, name: str) -> None:
+        """SIGKILL of one member: network and disk are severed before its tasks end."""
         host = self.hosts[name]
         self.network.crash(name)
         host.disk.sever()
         if host.scope is not None:
             host.scope.cancel()
             await host.ended.wait()
-        host.disk.crash(lose_all=lose_all)
+
+    async def crash(self, name: str, *, lose_all: bool = False) -> None:
+        """Power loss of one member: `kill`, and its disk loses what was not synced."""
+        await self.kill(name)
+        self.hosts[name].disk.crash(lose_all=lose_all)
 
     async def stop(self, name: str) -> None:
         """Graceful."""
@@ -217,11 +221,7 @@ class RaftGroup:
                     return
                 await trio.sleep(0.05)
 
-    def saw_entry(self, index: int, payload: bytes) -> None:
-        if self._entries.setdefault(index, payload) != payload:
-            self.violations.append(f"two different entries were applied at index {index}")
-
     def _saw_role(self, name: str, role: RoleChange) -> None:
         self.network.trace(name, role)
-        if role.role == "leader" and self._leaders.setdefault(role.term, name) != name:
-            self.violations.append(f"{name} and {self._leaders[role.term]} both lead term {role.term}")
+        if role.role == "leader":
+            self.observer.saw_leader(name, role.term)

@@ -5,33 +5,38 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import orjson
 import pytest
 
 from bench.errors import BenchError, Violation
-from bench.etcd import EtcdPut, EtcdWatch, field, fields
+from bench.etcd import EtcdWatch, field, fields
+from bench.generator import Writer
+from bench.job import Job
+from bench.kv import Answer, make_kv
+from bench.loop import Endpoint
 from bench.machine import describe
-from bench.ours import OursPut, OursWatch
+from bench.ours import OursWatch
 from bench.runner import _generator_doubts, _peer_doubts
 from bench.session import Expected
 from bench.stub import EtcdStub, Hub, OursStub
 from raftkube.wire import rpc
 
-SIDES = {"ours": (OursPut, OursWatch, OursStub), "etcd": (EtcdPut, EtcdWatch, EtcdStub)}
+SIDES = {"ours": (OursWatch, OursStub), "etcd": (EtcdWatch, EtcdStub)}
 
 
 @pytest.mark.parametrize("protocol", SIDES)
 def test_puts_are_acknowledged_with_their_revisions(protocol: str) -> None:
-    make_put, _, make_stub = SIDES[protocol]
-    session, stub = make_put(), make_stub(Hub())
+    _, make_stub = SIDES[protocol]
+    session, stub = make_kv(protocol), make_stub(Hub())
     back = stub.feed(session.hello() + session.put(b"/bench/1", b"x" * 512) + session.put(b"/bench/2", b"y"))
     halves = session.feed(back[: len(back) // 2])[1] + session.feed(back[len(back) // 2 :])[1]
-    assert halves == [(0, 2), (1, 3)]
+    assert halves == [Answer(0, 2), Answer(1, 3)]
 
 
 def watched(protocol: str, watches: int = 3) -> tuple[object, Expected, object]:
-    _, make_watch, make_stub = SIDES[protocol]
+    make_watch, make_stub = SIDES[protocol]
     expected, hub = Expected(), Hub()
     session, stub = make_watch(watches, expected), make_stub(hub)
     session.feed(stub.feed(session.hello()))
@@ -86,11 +91,14 @@ def test_an_event_that_never_comes_is_a_violation(protocol: str) -> None:
         expected.check()
 
 
-def test_an_error_instead_of_an_acknowledgement_is_a_violation() -> None:
-    session = OursPut()
-    session.put(b"k", b"v")
+def test_an_error_instead_of_an_acknowledgement_is_a_violation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.generator.Connection", Mock())
+    nowhere = Endpoint("127.0.0.1", 1)
+    job = Job("put", "ours", nowhere, [nowhere], 1, 64, 0.0, 1.0, seed=1)
+    writer = Writer(job, 0, on_ack=Mock(side_effect=AssertionError("no put was acknowledged")))
+    writer.put(1)
     with pytest.raises(Violation, match="overloaded"):
-        session.feed(rpc.member_hello("m", "c") + rpc.error(0, ["overloaded", "", {}]))
+        writer._on_data(rpc.member_hello("m", "c") + rpc.error(0, ["overloaded", "", {}]))
 
 
 def test_protobuf_fields_survive() -> None:
