@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import trio
 
-from chaos.history_writer import HistoryWriter, now_ns
+from chaos.recording import Recorder
 from raftkube.errors import Compacted, StoreError
 from raftkube.store.client import StoreClient, WatchBatch
 from raftkube.wire.store import (
@@ -54,9 +54,9 @@ class WorkloadOptions:
 class Workload:
     """Runs until cancelled or `stopping` is set; in-flight operations are finished first."""
 
-    def __init__(self, store: StoreClient, writer: HistoryWriter, options: WorkloadOptions) -> None:
+    def __init__(self, store: StoreClient, recorder: Recorder, options: WorkloadOptions) -> None:
         self._store = store
-        self._writer = writer
+        self._recorder = recorder
         self._options = options
         self.stopping = trio.Event()
 
@@ -77,7 +77,7 @@ class Workload:
             number += 1
             kind = rng.choices([kind for kind, _ in _MIX], [share for _, share in _MIX])[0]
             request = self._request(kind, client, number, rng)
-            await run_operation(self._store, self._writer, client, number, kind, request)
+            await run_operation(self._store, self._recorder, client, number, kind, request)
             await trio.sleep(rng.uniform(0, 2 * self._options.think_s))
 
     def _request(self, kind: str, client: int, number: int, rng: random.Random) -> Json:
@@ -112,7 +112,7 @@ class Workload:
             key, range_end = f"{PREFIX}{low:02d}", f"{PREFIX}{min(low + 10, self._options.keys):02d}"
             start = max(1, await self._revision() - rng.randrange(50))
             with trio.move_on_after(rng.uniform(5, 15)):
-                await record_watch(self._store, self._writer, watch, key, range_end, start)
+                await record_watch(self._store, self._recorder, watch, key, range_end, start)
 
     async def _revision(self) -> int:
         while True:
@@ -125,7 +125,7 @@ class Workload:
 
 async def record_watch(
     store: StoreClient,
-    writer: HistoryWriter,
+    recorder: Recorder,
     watch: int,
     key: str,
     range_end: str,
@@ -142,25 +142,25 @@ async def record_watch(
         "range_end": range_end,
         "start_revision": start_revision,
     }
-    writer.write(asked | {"call_ns": now_ns(), "log": log})
+    recorder.write(asked | {"call_ns": recorder.now_ns(), "log": log})
     try:
         async with store.watch(
             key.encode(), range_end.encode(), start_revision, prev_kv=True, progress_notify=True
         ) as events:
             async for batch in events:
-                _record_batch(writer, watch, batch)
+                _record_batch(recorder, watch, batch)
                 if on_revision is not None:
                     on_revision(batch.revision)
     except Compacted:
-        writer.write({"type": "observe", "kind": "compacted", "watch": watch, "time_ns": now_ns()})
+        recorder.write({"type": "observe", "kind": "compacted", "watch": watch, "time_ns": recorder.now_ns()})
 
 
-def _record_batch(writer: HistoryWriter, watch: int, batch: WatchBatch) -> None:
-    received = now_ns()
+def _record_batch(recorder: Recorder, watch: int, batch: WatchBatch) -> None:
+    received = recorder.now_ns()
     for event in batch.events:
-        writer.write(_event(watch, event) | {"recv_ns": received})
+        recorder.write(_event(watch, event) | {"recv_ns": received})
     if not batch.events:
-        writer.write(
+        recorder.write(
             {
                 "type": "event",
                 "watch": watch,
@@ -186,7 +186,7 @@ def _event(watch: int, event: Event) -> Json:
 
 async def run_operation(
     store: StoreClient,
-    writer: HistoryWriter,
+    recorder: Recorder,
     client: int,
     number: int | str,
     kind: str,
@@ -195,8 +195,8 @@ async def run_operation(
 ) -> Json:
     """Carry out one operation and write it down; returns the record. `marks` are added to it."""
     record: Json = {
-        "type": "op", "client": client, "id": number, "kind": kind, "request": request, "call_ns": now_ns(),
-        "error": None, **marks,
+        "type": "op", "client": client, "id": number, "kind": kind, "request": request,
+        "call_ns": recorder.now_ns(), "error": None, **marks,
     }  # fmt: skip
     try:
         with trio.fail_after(OPERATION_TIMEOUT_S):
@@ -207,8 +207,8 @@ async def run_operation(
     except StoreError as error:
         record["outcome"] = "fail" if error.definite else "unknown"
         record["error"] = error.code
-    record["return_ns"] = now_ns()
-    writer.write(record)
+    record["return_ns"] = recorder.now_ns()
+    recorder.write(record)
     return record
 
 

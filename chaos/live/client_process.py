@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 import trio
 
-from chaos.history_writer import HistoryWriter
+from chaos.recording import FileRecorder
 from chaos.workload import Workload, WorkloadOptions
 from raftkube.net import TlsFiles, parse_address
 from raftkube.net.tcp import TcpNetwork
@@ -23,9 +23,9 @@ async def main(options: dict[str, Any]) -> None:
     """Run the workload of `options` (see `start_clients`)."""
     tls = TlsFiles(options["cacert"], options["cert"], options["key"])
     addresses = [parse_address(endpoint) for endpoint in options["endpoints"]]
-    with HistoryWriter(Path(options["out"])) as writer:
+    with FileRecorder(Path(options["out"])) as recorder:
         async with StoreClient.open(TcpNetwork(), addresses, tls, name="chaos") as store:
-            workload = Workload(store, writer, WorkloadOptions(**options["workload"]))
+            workload = Workload(store, recorder, WorkloadOptions(**options["workload"]))
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_until_closed, workload.stopping, nursery.cancel_scope)
                 await workload.run()

@@ -10,8 +10,8 @@ from typing import Any, Final
 import orjson
 import trio
 
-from chaos.history_writer import HistoryWriter, now_ns
 from chaos.live.cluster import LiveCluster
+from chaos.recording import Recorder
 from raftkube.errors import StoreError
 from raftkube.net.http_client import HttpClient, HttpClientError
 from raftkube.net.tcp import TcpNetwork
@@ -24,9 +24,9 @@ _LEASES: Final = {"scheduler": "kube-scheduler", "controller-manager": "kube-con
 class Observers:
     """Watches a cluster from outside; everything seen is written and kept in `seen`."""
 
-    def __init__(self, cluster: LiveCluster, writer: HistoryWriter) -> None:
+    def __init__(self, cluster: LiveCluster, recorder: Recorder) -> None:
         self._cluster = cluster
-        self._writer = writer
+        self._recorder = recorder
         self._network = TcpNetwork()
         self.seen: list[dict[str, Any]] = []
         self.leader: str | None = None
@@ -44,9 +44,9 @@ class Observers:
                 nursery.start_soon(self._watch_holders)
 
     def _see(self, kind: str, **fields: Any) -> None:
-        record = {"type": "observe", "kind": kind, "time_ns": now_ns(), **fields}
+        record = {"type": "observe", "kind": kind, "time_ns": self._recorder.now_ns(), **fields}
         self.seen.append(record)
-        self._writer.write(record)
+        self._recorder.write(record)
 
     async def _watch_term(self, member: str) -> None:
         """Poll one member's status over one connection; its loss is a reset."""

@@ -16,10 +16,10 @@ import trio
 from chaos.checkers.history import read_history
 from chaos.checkers.judge import judge
 from chaos.checkers.verdict import Verdict
-from chaos.history_writer import HistoryWriter, merge, now_ns
 from chaos.live.cluster import LiveCluster, client_options, start_cluster, stop_cluster, with_mutant
 from chaos.live.faults import Fault, choose_faults
 from chaos.live.observers import Observers
+from chaos.recording import FileRecorder, Recorder, merge
 from chaos.report import write_report
 from chaos.workload import PREFIX, PREFIX_END, record_watch, run_operation
 from raftkube.errors import ConfigError, StoreError
@@ -97,36 +97,37 @@ class _LiveRun:
         self._log_reached = 0
         self._doubts: list[str] = []
         self._started_ns = 0
+        self._recorder = FileRecorder(out / "parts" / "harness.jsonl")
 
     async def record(self) -> None:
         """Load and faults; the parts of the history are written as it happens."""
         addresses = [self._cluster.address(name) for name in self._cluster.named("store")]
-        with HistoryWriter(self._out / "parts" / "harness.jsonl") as writer:
+        with self._recorder as recorder:
             async with StoreClient.open(
                 TcpNetwork(), addresses, self._cluster.store_tls, name="chaos-harness"
             ) as store:
-                observers = Observers(self._cluster, writer)
+                observers = Observers(self._cluster, recorder)
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._watch_all, store, writer)
+                    nursery.start_soon(self._watch_all, store, recorder)
                     nursery.start_soon(observers.run)
                     self._start_clients()
                     try:
-                        await self._run_faults(observers, writer)
+                        await self._run_faults(observers, recorder)
                     finally:
                         with trio.CancelScope(shield=True):
                             await self._stop_clients()
                     await self._heal()
                     self._note_effects(observers)
-                    await self._read_back(store, writer)
+                    await self._read_back(store, recorder)
                     nursery.cancel_scope.cancel()
 
-    async def _watch_all(self, store: StoreClient, writer: HistoryWriter) -> None:
+    async def _watch_all(self, store: StoreClient, recorder: Recorder) -> None:
         """The complete watch since revision 1, from which the checkers take the log."""
 
         def reached(revision: int) -> None:
             self._log_reached = max(self._log_reached, revision)
 
-        await record_watch(store, writer, _LOG_WATCH, "\0", "\0", 1, log=True, on_revision=reached)
+        await record_watch(store, recorder, _LOG_WATCH, "\0", "\0", 1, log=True, on_revision=reached)
 
     def _start_clients(self) -> None:
         for number in range(_PROCESSES):
@@ -145,7 +146,7 @@ class _LiveRun:
             process.stdin.write(client_options(self._cluster, part, workload))
             process.stdin.flush()
             self._clients.append(process)
-        self._started_ns = now_ns()
+        self._started_ns = self._recorder.now_ns()
         self._say(f"{_PROCESSES * _CLIENTS_PER_PROCESS} clients in {_PROCESSES} processes over {_KEYS} keys")
 
     async def _stop_clients(self) -> None:
@@ -160,25 +161,30 @@ class _LiveRun:
                 process.kill()
                 self._doubts.append(f"client process {number} ended with {process.returncode}; see its log")
 
-    async def _run_faults(self, observers: Observers, writer: HistoryWriter) -> None:
+    async def _run_faults(self, observers: Observers, recorder: Recorder) -> None:
         """Rounds over all faults, each round in an order of its own, until the time is over."""
         end_ns = self._started_ns + int(self._options.duration_s * 1e9)
         await trio.sleep(min(_WARM_UP_S, self._options.duration_s / 2))
         round_of_faults: list[Fault] = []
-        while self._faults and now_ns() < end_ns:
+        while self._faults and self._recorder.now_ns() < end_ns:
             if not round_of_faults:
                 round_of_faults = self._rng.sample(self._faults, len(self._faults))
-            await self._inject(round_of_faults.pop(), observers, writer)
+            await self._inject(round_of_faults.pop(), observers, recorder)
             await trio.sleep(self._rng.uniform(1.0, 2.5))
-        await trio.sleep(max(0.0, (end_ns - now_ns()) / 1e9))
+        await trio.sleep(max(0.0, (end_ns - self._recorder.now_ns()) / 1e9))
 
-    async def _inject(self, fault: Fault, observers: Observers, writer: HistoryWriter) -> None:
+    async def _inject(self, fault: Fault, observers: Observers, recorder: Recorder) -> None:
         target = await fault.target(self._cluster, observers, self._rng.randrange(1_000))
         down_s = self._rng.uniform(1.0, 3.0)
         if target is None:
             self._say(f"{fault.name}: no target at this moment")
             return
-        record: dict[str, Any] = {"type": "fault", "name": fault.name, "target": target, "start_ns": now_ns()}
+        record: dict[str, Any] = {
+            "type": "fault",
+            "name": fault.name,
+            "target": target,
+            "start_ns": self._recorder.now_ns(),
+        }
         try:
             await self._cluster.ask("kill", target)
             self._say(f"{fault.name}: {target} is killed for {down_s:.1f} s")
@@ -186,8 +192,8 @@ class _LiveRun:
             await self._cluster.ask("start", target)
         except ConfigError as error:
             self._say(f"{fault.name}: {error}")
-        record["end_ns"] = now_ns()
-        writer.write(record)
+        record["end_ns"] = self._recorder.now_ns()
+        recorder.write(record)
         self._records.append(record)
 
     async def _heal(self) -> None:
@@ -208,29 +214,31 @@ class _LiveRun:
             if effect is not None:
                 record["detect_ms"] = round((effect["time_ns"] - record["start_ns"]) / 1e6)
 
-    async def _read_back(self, store: StoreClient, writer: HistoryWriter) -> None:
+    async def _read_back(self, store: StoreClient, recorder: Recorder) -> None:
         """A barrier write; then every key from every member, and every member's hash."""
         with trio.move_on_after(_SETTLE_S) as patience:
-            barrier = await self._barrier(store, writer)
+            barrier = await self._barrier(store, recorder)
             for member in self._cluster.named("store"):
-                await self._read_member(member, barrier, writer)
-            await self._read_hashes(store, writer)
+                await self._read_member(member, barrier, recorder)
+            await self._read_hashes(store, recorder)
             while self._log_reached < barrier:  # noqa: ASYNC110  bounded above
                 await trio.sleep(0.05)
         if patience.cancelled_caught:
             self._doubts.append(f"the store did not come to rest within {_SETTLE_S:g} s")
 
-    async def _barrier(self, store: StoreClient, writer: HistoryWriter) -> int:
+    async def _barrier(self, store: StoreClient, recorder: Recorder) -> int:
         number = 0
         while True:
             number += 1
             request = {"key": PREFIX + "barrier", "value": f"barrier-{number}"}
-            record = await run_operation(store, writer, _HARNESS_CLIENT, number, "put", request, barrier=True)
+            record = await run_operation(
+                store, recorder, _HARNESS_CLIENT, number, "put", request, barrier=True
+            )
             if record["outcome"] == "ok":
                 return int(record["revision"])
             await trio.sleep(0.2)
 
-    async def _read_member(self, member: str, barrier: int, writer: HistoryWriter) -> None:
+    async def _read_member(self, member: str, barrier: int, recorder: Recorder) -> None:
         """Until the member has everything up to the barrier; each read is recorded and judged."""
         address, tls = self._cluster.address(member), self._cluster.store_tls
         while True:
@@ -240,7 +248,7 @@ class _LiveRun:
                 ) as store:
                     request = {"key": PREFIX, "range_end": PREFIX_END, "member": str(address)}
                     record = await run_operation(
-                        store, writer, _HARNESS_CLIENT, f"final-{member}", "range", request,
+                        store, recorder, _HARNESS_CLIENT, f"final-{member}", "range", request,
                         final=True, serializable=True, read_from=member,
                     )  # fmt: skip
                     if record["outcome"] == "ok" and record["revision"] >= barrier:
@@ -249,14 +257,14 @@ class _LiveRun:
                 pass
             await trio.sleep(0.2)
 
-    async def _read_hashes(self, store: StoreClient, writer: HistoryWriter) -> None:
+    async def _read_hashes(self, store: StoreClient, recorder: Recorder) -> None:
         """Until all members gave theirs at one point of the log: leases may still run out."""
         members = self._cluster.named("store")
         while True:
             with contextlib.suppress(StoreError):
                 told = {member: await store.hash(member) for member in members}
                 for member in members:
-                    _write_hash(writer, member, told[member])
+                    _write_hash(recorder, member, told[member])
                 if len({each["applied_index"] for each in told.values()}) == 1:
                     return
             await trio.sleep(0.2)
@@ -279,7 +287,9 @@ class _LiveRun:
 
     def _check_worth(self, operations: list[dict[str, Any]], verdict: Verdict) -> None:
         """A run that was too slow, or whose faults did nothing, proves nothing."""
-        first_fault_ns = min((record["start_ns"] for record in self._records), default=now_ns())
+        first_fault_ns = min(
+            (record["start_ns"] for record in self._records), default=self._recorder.now_ns()
+        )
         before = [op for op in operations if op["outcome"] == "ok" and op["return_ns"] < first_fault_ns]
         rate = len(before) / max((first_fault_ns - self._started_ns) / 1e9, 1e-9)
         verdict.count("rate before the first fault (1/s)", round(rate))
@@ -293,11 +303,12 @@ class _LiveRun:
             verdict.unknown_because.append("no fault had an effect")
 
 
-def _write_hash(writer: HistoryWriter, member: str, told: dict[str, Any]) -> None:
-    writer.write(
+def _write_hash(recorder: Recorder, member: str, told: dict[str, Any]) -> None:
+    now_ns = recorder.now_ns()
+    recorder.write(
         {
             "type": "op", "client": _HARNESS_CLIENT, "id": f"hash-{member}", "kind": "hash",
-            "request": {"member": member}, "call_ns": now_ns(), "return_ns": now_ns(), "outcome": "ok",
+            "request": {"member": member}, "call_ns": now_ns, "return_ns": now_ns, "outcome": "ok",
             "error": None, "revision": told["revision"], "serializable": True,
             "response": {"hash": str(told["hash"]), "applied_index": told["applied_index"]},
         }
