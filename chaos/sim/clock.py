@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 import trio
 import trio.testing
 
-from raftkube.store.raft import private
+from chaos.sim.trio_private import seed_trio
 
 _EPOCH_S: Final = 1_760_000_000.0  # an arbitrary wall time for the simulation's start
 
@@ -31,6 +31,6 @@ class SimClock:
 
 def run_simulation(seed: int, function: Callable[..., Awaitable[T]], *args: Any) -> T:
     """Run `function(*args)` under virtual time that begins at 0, with trio's scheduling drawn from `seed`."""
-    private.seed_trio(seed)
+    seed_trio(seed)
     clock = trio.testing.MockClock(autojump_threshold=0)
     return trio.run(function, *args, clock=clock)

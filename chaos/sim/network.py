@@ -6,6 +6,7 @@ resend them), a reset breaks both ends. Addresses are (host, port); a host is a 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import zlib
 from collections import deque
@@ -35,6 +36,8 @@ class SimNetwork:
         self._cuts: set[tuple[str, str]] = set()
         self._healed = trio.Event()
         self._port = _FIRST_PORT
+        self._lives: dict[str, int] = {}
+        self._slow: dict[tuple[str, str], float] = {}
 
     def trace(self, *event: object) -> None:
         """Add an event, and when it happened, to the trace."""
@@ -46,7 +49,8 @@ class SimNetwork:
         return self._trace.hexdigest()
 
     def host(self, name: str, identity: PeerIdentity | None = None) -> SimHost:
-        """The network as `name` sees it; with `identity`, what its certificates say."""
+        """The network as `name` sees it in this life, until it crashes; with `identity`, what its
+        certificates say."""
         return SimHost(self, name, identity)
 
     def cut(self, source: str, target: str) -> None:
@@ -102,6 +106,7 @@ class SimNetwork:
     def crash(self, name: str, *, keep_in_flight: bool = False) -> None:
         """The host is gone: its listeners close, and the others see resets (unless cut off from it), with
         `keep_in_flight` only after they read what was under way."""
+        self._lives[name] = self.life(name) + 1
         for address in [at for at, listener in self._listeners.items() if listener.host == name]:
             self._listeners.pop(address).closed = True
         for connection in self._alive():
@@ -115,8 +120,21 @@ class SimNetwork:
     def is_cut(self, source: str, target: str) -> bool:
         return (source, target) in self._cuts
 
-    def delay(self) -> float:
-        return self.rng.uniform(*self.delay_s)
+    def life(self, name: str) -> int:
+        """How often the host has crashed."""
+        return self._lives.get(name, 0)
+
+    def slow(self, source: str, target: str, extra_s: float) -> None:
+        """What is sent from `source` to `target` from now on takes so much longer; 0 ends it."""
+        if extra_s:
+            self._slow[source, target] = extra_s
+        else:
+            self._slow.pop((source, target), None)
+
+    def delay(self, source: str, target: str) -> float:
+        """How long the next bytes from one host to another take."""
+        extra_s = self._slow.get((source, target), 0.0) if self._slow else 0.0
+        return self.rng.uniform(*self.delay_s) + extra_s
 
     def _alive(self) -> list[SimConnection]:
         alive = [end for end in self._connections if not (end.dead and end.other.dead)]
@@ -133,11 +151,20 @@ class SimHost:
 
     def __init__(self, network: SimNetwork, name: str, identity: PeerIdentity | None) -> None:
         self._network, self.name, self.identity = network, name, identity
+        self._life = network.life(name)
+
+    def _check_alive(self) -> None:
+        """What a dead process still does (in a `finally`) reaches nobody."""
+        if self._life != self._network.life(self.name):
+            raise OSError(errno.ENETDOWN, f"{self.name} is dead")
 
     async def connect(self, address: Address, tls: TlsFiles | None) -> SimConnection:
         network = self._network
         with trio.move_on_after(_CONNECT_TIMEOUT_S) as scope:
-            await trio.sleep(network.delay() + network.delay())
+            there = network._listeners.get(address)
+            host = there.host if there is not None else address.host
+            await trio.sleep(network.delay(self.name, host) + network.delay(host, self.name))
+            self._check_alive()
             listener = network._listeners.get(address)
             if listener is None:
                 raise ConnectionRefusedError(f"{address} refused the connection")
@@ -145,6 +172,7 @@ class SimHost:
             await network.wait_passable(listener.host, self.name)
         if scope.cancelled_caught or listener is None:
             raise TimeoutError(f"{address} did not answer")
+        self._check_alive()
         if listener.closed:
             raise ConnectionRefusedError(f"{address} refused the connection")
         ours = SimConnection(network, self.name, listener.host, listener.identity)
@@ -156,6 +184,7 @@ class SimHost:
 
     async def listen(self, address: Address, tls: TlsFiles | None) -> SimListener:
         await trio.lowlevel.checkpoint()
+        self._check_alive()
         if address.port == 0:
             self._network._port += 1
             address = Address(address.host, self._network._port)
@@ -239,7 +268,9 @@ class SimConnection:
         if self.unsent:
             return False
         if data:
-            self._last_at = max(self._last_at, trio.current_time() + self._network.delay())
+            self._last_at = max(
+                self._last_at, trio.current_time() + self._network.delay(self.local, self.remote)
+            )
             self._out.append((self._last_at, data))
             self._network.sent_count += 1
             self._network.trace(self.local, self.remote, len(data), zlib.crc32(data))

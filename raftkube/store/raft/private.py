@@ -1,4 +1,4 @@
-"""Every private name of pysyncobj 0.3.17 (and one of trio) that raftkube touches; nothing else may.
+"""Every private name of pysyncobj 0.3.17 that raftkube touches; nothing else may.
 
 pysyncobj reads its clock, its random source and its journal factory from module globals. Several members
 in one process therefore each have a `World`, and every call into pysyncobj is made inside `with world:`;
@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any, Final, Protocol
 
 import pysyncobj.syncobj as _syncobj
-import trio._core._run as _trio_run
 from pysyncobj import SyncObj, SyncObjConf
 from pysyncobj.node import Node
 from pysyncobj.version import VERSION
@@ -298,8 +297,3 @@ class Core(SyncObj):  # type: ignore[misc]
         self._SyncObj__raftLastApplied = index
         self._SyncObj__raftCommitIndex = max(self.commit_index, index)
 
-
-def seed_trio(seed: int) -> None:
-    """Make trio's scheduler repeat itself for one seed; for simulations only, before `trio.run`."""
-    _trio_run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]
-    _trio_run._r.seed(seed)
