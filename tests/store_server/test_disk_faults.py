@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 import pytest
 import trio
-from simulated_store import NAMES, SimulatedStore, settled
 
 from chaos.sim.clock import run_simulation
 from chaos.sim.disk import NEEDS_ROOM, SimDisk
+from chaos.sim.simulated_store import NAMES, SimulatedStore, settled
 from raftkube.errors import Indefinite, Stopped, StoreError
 from raftkube.store.client import StoreClient
 from raftkube.store.raft.settings import RaftSettings

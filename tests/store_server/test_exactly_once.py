@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import trio
-from simulated_store import NAMES, SimulatedStore, settled
 from single_member import client_of, single_member
 
 from chaos.sim.clock import SimClock, run_simulation
+from chaos.sim.simulated_store import NAMES, SimulatedStore, settled
 from raftkube.errors import (
     ConnectionLost,
     DeadlineExpired,

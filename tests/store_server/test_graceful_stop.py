@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
-from simulated_store import NAMES, SimulatedStore, settled
 
 from chaos.sim.clock import run_simulation
+from chaos.sim.simulated_store import NAMES, SimulatedStore, settled
 from raftkube.errors import StoreError, Unreachable
 from raftkube.store.client import StoreClient
 from raftkube.store.server.member import STOP_S

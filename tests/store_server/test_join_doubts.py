@@ -20,8 +20,7 @@ def test_a_crash_while_the_identity_is_written_leaves_an_empty_directory() -> No
     async def scenario(store: ChangingStore, client: StoreClient) -> None:
         await client.put(b"k", b"v")
         await store.crash("store-2")
-        store.machine("store-2")
-        store.state["store-2"] = "existing"
+        store.add_machine("store-2")
         await client.member_remove("store-2")
         id_ = await client.member_add("store-2", "store-2:2380", "store-2:2379")
         store.disks["store-2"].open("identity.tmp", create=True).append(b"half of one")
@@ -39,7 +38,7 @@ def test_one_member_that_knows_the_id_to_be_at_work_is_enough() -> None:
     async def scenario(store: ChangingStore, client: StoreClient) -> None:
         await client.put(b"k", b"v")
         await client.move_leader("store-3")
-        store.machine("store-4")
+        store.add_machine("store-4")
         for source, target in (("store-1", "store-4"), ("store-4", "store-1")):
             store.network.cut(source, target)
         id_ = await client.member_add("store-4", "store-4:2380", "store-4:2379", learner=True)
@@ -52,7 +51,7 @@ def test_one_member_that_knows_the_id_to_be_at_work_is_enough() -> None:
             started = next(bool(each["started"]) for each in listed if each["id"] == id_)
         await store.crash("store-4")
         store.network.heal()
-        store.machine("store-4")
+        store.add_machine("store-4")
         store.known_clients = dict(store.clients)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(store.start, "store-4")
@@ -86,7 +85,7 @@ def test_an_id_that_was_never_committed_is_nobodys() -> None:
         store.network.partition({"store-2", "store-3"}, {"store-1", "store-4", "client"})
         with pytest.raises(Indefinite):
             await client.member_add("store-4", "store-4:2380", "store-4:2379")
-        store.machine("store-4")
+        store.add_machine("store-4")
         store.known_clients = {"store-1": store.clients["store-1"]}
         async with trio.open_nursery() as nursery:
             nursery.start_soon(store.start, "store-4")

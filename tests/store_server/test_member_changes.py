@@ -8,11 +8,10 @@ from functools import partial
 
 import pytest
 import trio
-from simulated_store import NAMES, SimulatedStore
 
 from chaos.sim.clock import run_simulation
-from chaos.sim.disk import SimDisk
 from chaos.sim.network import SimNetwork
+from chaos.sim.simulated_store import NAMES, SimulatedStore
 from raftkube.errors import (
     ConfigError,
     InvalidRequest,
@@ -34,9 +33,7 @@ class ChangingStore(SimulatedStore):
 
     def __init__(self, seed: int, nursery: trio.Nursery, *, tls: bool = False) -> None:
         super().__init__(seed, nursery)
-        self.initial = dict(self.peers)
         self.known_clients = dict(self.clients)
-        self.state = dict.fromkeys(NAMES, "new")
         self._tls = TlsFiles() if tls else None
 
     def config(self, name: str) -> MemberConfig:
@@ -46,16 +43,10 @@ class ChangingStore(SimulatedStore):
             listen_client=self.clients[name],
             listen_peer=self.peers[name],
             client_addresses=self.known_clients,
-            cluster_state=self.state.get(name, "existing"),
+            cluster_state=self.states[name],
             client_tls=self._tls,
             raft=self.raft,
         )
-
-    def machine(self, name: str) -> None:
-        """A machine with an empty disk for `name`."""
-        self.peers.setdefault(name, Address(name, 2380))
-        self.clients.setdefault(name, Address(name, 2379))
-        self.disks[name] = SimDisk(seeded_rng(f"{name}-{self._seed}-{self._starts}"))
 
     async def wait_voter(self, client: StoreClient, id_: str) -> None:
         while not any(each["id"] == id_ and each["voter"] for each in await client.member_list()):
@@ -93,7 +84,7 @@ def test_a_client_outlives_the_replacement_of_every_member_it_knew() -> None:
         for old in NAMES:
             await reader.get(b"k0")
             new = f"{old}-new"
-            store.machine(new)
+            store.add_machine(new)
             id_ = await client.member_add(new, f"{new}:2380", f"{new}:2379")
             await store.start(new)
             await store.wait_voter(client, id_)
@@ -118,8 +109,7 @@ def test_a_wiped_member_waits_for_its_replacement_and_joins_as_a_learner() -> No
     async def scenario(store: ChangingStore, client: StoreClient) -> None:
         await client.put(b"k", b"v")
         await store.crash("store-2")
-        store.machine("store-2")
-        store.state["store-2"] = "existing"
+        store.add_machine("store-2")
         async with trio.open_nursery() as nursery:
             nursery.start_soon(store.start, "store-2")
             await trio.sleep(20)
@@ -141,7 +131,8 @@ def test_a_wiped_member_that_claims_to_be_new_stops_with_what_is_to_be_done() ->
     async def scenario(store: ChangingStore, client: StoreClient) -> None:
         await client.put(b"k", b"v")
         await store.crash("store-2")
-        store.machine("store-2")
+        store.add_machine("store-2")
+        store.states["store-2"] = "new"
         await store.start("store-2")
         while "store-2" in store.running:
             await trio.sleep(0.1)
@@ -170,7 +161,7 @@ def test_the_leader_is_removed_by_one_request() -> None:
 
 def test_learners_serve_reads_and_say_what_they_are() -> None:
     async def scenario(store: ChangingStore, client: StoreClient) -> None:
-        store.machine("store-4")
+        store.add_machine("store-4")
         id_ = await client.member_add("store-4", "store-4:2380", "store-4:2379", learner=True)
         assert not {e["id"]: e for e in await client.member_list()}[id_]["started"]
         await store.start("store-4")

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import trio
-from simulated_store import NAMES, SimulatedStore, settled
 
 from chaos.sim.clock import SimClock, run_simulation
+from chaos.sim.simulated_store import NAMES, SimulatedStore, settled
 from raftkube.errors import Unsupported
 from raftkube.rng import seeded_rng
 from raftkube.store.client import StoreClient

@@ -6,10 +6,10 @@ import errno
 from random import Random
 
 import trio
-from simulated_store import NAMES, SimulatedStore, settled
 
 from chaos.sim.clock import SimClock, run_simulation
 from chaos.sim.disk import SimDisk
+from chaos.sim.simulated_store import NAMES, SimulatedStore, settled
 from raftkube.disk import SyncFailed, disk_failure
 from raftkube.errors import DiskFailed, DiskFull
 from raftkube.store.server.room import LOW_BYTES, Room

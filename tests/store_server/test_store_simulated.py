@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import trio
-from simulated_store import NAMES, SimulatedStore, settled
 
 from chaos.sim.clock import run_simulation
+from chaos.sim.simulated_store import NAMES, SimulatedStore, settled
 from raftkube.errors import Indefinite, LeaseNotFound, StoreError
 from raftkube.store.client import StoreClient
 from raftkube.wire.store import Range

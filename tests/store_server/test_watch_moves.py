@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
-from simulated_store import SimulatedStore
 
 from chaos.sim.clock import run_simulation
+from chaos.sim.simulated_store import SimulatedStore
 from raftkube.errors import WatchEnded
 from raftkube.store.client import StoreClient
 

@@ -296,4 +296,3 @@ class Core(SyncObj):  # type: ignore[misc]
         """The state machine holds a snapshot up to `index`."""
         self._SyncObj__raftLastApplied = index
         self._SyncObj__raftCommitIndex = max(self.commit_index, index)
-

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
@@ -126,6 +126,7 @@ async def run_member(
     rng: Rng,
     disk: Disk,
     stop: trio.Event | None = None,
+    observe: Callable[[RaftNode], None] | None = None,
     task_status: trio.TaskStatus[BoundAddresses] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run until cancelled, or until `stop` is set and what that takes is done: leadership handed over, every
@@ -133,7 +134,8 @@ async def run_member(
 
     A disk that fails ends neither the process nor its client port, which goes on saying so and serving what
     needs no consensus. When only room was missing, another life begins from the disk, as a restart would,
-    once there is some; its sessions start anew. Raises ConfigError (an address is taken, the data directory
+    once there is some; its sessions start anew. `observe` is called with the Raft member of each life, before
+    it runs. Raises ConfigError (an address is taken, the data directory
     is damaged beyond use), InvariantViolation, or DiskFailed before anything was recovered: the member has
     stopped, and nothing restarts it by itself.
     """
@@ -142,6 +144,8 @@ async def run_member(
     blank = await _place(config, doors, stop) if config.cluster_state == "existing" else None
     while stop is None or not stop.is_set():
         life = _Life(config, doors, room, blank)
+        if observe is not None:
+            observe(life.node)
         again = await life.run(stop, task_status)
         if again is None:
             return
@@ -170,7 +174,7 @@ class _Life:
     ) -> None:
         self._config, self._doors, self._room = config, doors, room
         machine = StoreMachine()
-        self._node = RaftNode(
+        self.node = RaftNode(
             name=config.name,
             members=config.members,
             disk=doors.disk,
@@ -185,7 +189,7 @@ class _Life:
             blank=blank,
             program=Program(config.newest_version, version_needed, CLUSTER_VERSION),
         )
-        self._consensus = _RaftConsensus(self._node, room)
+        self._consensus = _RaftConsensus(self.node, room)
         self._server = StoreServer(
             config.identity(),
             machine,
@@ -194,8 +198,8 @@ class _Life:
             rng=doors.rng,
             settings=config.server,
         )
-        self._node.add_role_listener(lambda role: self._server.set_leading(role.ready))
-        self._node.add_member_listener(self._set_members)
+        self.node.add_role_listener(lambda role: self._server.set_leading(role.ready))
+        self.node.add_member_listener(self._set_members)
         self._bound = BoundAddresses(config.listen_client, config.listen_peer)
         self._again = False
 
@@ -222,12 +226,12 @@ class _Life:
             task_status.started(self._bound)
             if stop is not None:
                 await stop.wait()
-                await _leave(self._node, server)
+                await _leave(self.node, server)
                 nursery.cancel_scope.cancel()
         return self._bound if self._again else None
 
     def _monitor(self) -> Monitor:
-        node = self._node
+        node = self.node
         return Monitor(
             self._server.service,
             lambda: RaftFigures(node.status(), node.counters()),
@@ -240,7 +244,7 @@ class _Life:
         """Run the Raft member; when its disk fails, say so, and end this life once another can begin."""
         status = _Once(task_status)
         try:
-            await self._node.run(task_status=status)
+            await self.node.run(task_status=status)
         except DiskFailed as error:
             full = isinstance(error, DiskFull)
             if not full and not status.done:
@@ -260,7 +264,7 @@ class _Life:
             life.cancel()
 
     def _set_members(self, configuration: Configuration) -> None:
-        mine = self._node.identity
+        mine = self.node.identity
         infos = tuple(
             MemberInfo(
                 member_name(id_), where.peer, where.client, id=id_, learner=id_ in configuration.learners
@@ -280,12 +284,12 @@ class _Life:
 
     def _committed(self, member_id: str) -> bool:
         try:
-            return member_id in self._node.committed_configuration.members
+            return member_id in self.node.committed_configuration.members
         except Stopped:
             return False  # it learns nothing any more
 
     def _started(self, member_id: str) -> bool:
-        mine = self._node.identity
+        mine = self.node.identity
         return member_id == mine.id or member_id in mine.pins
 
 
