@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from chaos.checkers.history import History
+from chaos.checkers.liveness import check_liveness
 from chaos.checkers.members import check_members
 from chaos.checkers.revision_order import check_revision_order
 from chaos.checkers.verdict import Verdict
@@ -24,6 +25,8 @@ INVARIANTS: Final = {
     "W7": "watch: no gap",
     "W8": "watch: prev_kv is the version before",
     "W10": "watch: nothing before the asked revision",
+    "V1": "once faults stop, the members come together in bounded time",
+    "V2": "no member ends by itself, unless its disk failed or it was removed",
 }
 
 
@@ -34,4 +37,5 @@ def judge(history: History) -> Verdict:
     if log:
         check_watches(history, log, verdict)
     check_members(history, verdict)
+    check_liveness(history, verdict)
     return verdict

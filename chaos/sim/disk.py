@@ -117,6 +117,14 @@ class SimDisk:
             self._forget(inode, lose_all=lose_all)
         self._live, self._durable = names, dict(names)
 
+    def write_back(self) -> None:
+        """All that was written is durable, as the kernel does after a while without being asked."""
+        for inode in self._live.values():
+            inode.durable = bytearray(inode.live)
+            inode.dirty.clear()
+        self._durable = dict(self._live)
+        self._changes.clear()
+
     def read_all(self, name: str) -> bytes:
         """The file's bytes as they are visible now."""
         return bytes(self._live[name].live)
@@ -164,7 +172,7 @@ class SimDisk:
         number = self.fail_next.pop(step, None)
         if number is not None:
             raise OSError(number, errno.errorcode[number])
-        if grow_bytes > self.free_bytes() or (self.full and step in NEEDS_ROOM):
+        if (grow_bytes and grow_bytes > self.free_bytes()) or (self.full and step in NEEDS_ROOM):
             raise OSError(errno.ENOSPC, "no space left on device")
 
 

@@ -12,7 +12,6 @@ from typing import Final, Literal
 
 import trio
 
-from chaos.sim.disk import SimDisk
 from chaos.sim.groups import Group
 from raftkube.rng import Rng
 
@@ -85,7 +84,7 @@ class Nemesis:
         while True:
             await trio.sleep(_WRITEBACK_S)
             for name in self.group.names:
-                write_back(self.group.disk(name))
+                self.group.disk(name).write_back()
 
     async def act(self, fault: str) -> None:
         """Do one by its name."""
@@ -267,14 +266,3 @@ async def end_mid_write(
     else:
         await group.crash(name, lose_all=lose_all)
     return reached.is_set()
-
-
-def write_back(disk: SimDisk) -> None:
-    """All that was written is durable, as the kernel does after a while."""
-    before, disk.before = disk.before, lambda step: None
-    for name in disk.names():
-        file = disk.open(name)
-        file.sync()
-        file.close()
-    disk.sync_directory()
-    disk.before = before

@@ -14,6 +14,7 @@ from typing import Final
 
 import trio
 
+from chaos.sim.clock import call_at
 from raftkube.errors import ConfigError
 from raftkube.net import Address, PeerIdentity, TlsFiles
 from raftkube.rng import Rng
@@ -72,9 +73,18 @@ class SimNetwork:
             self._cuts.discard((source, target))
         self._wake_waiting()
 
+    def heal_all(self) -> None:
+        """No cut, no stall, no slow link is left."""
+        self._slow.clear()
+        for connection in self._connections:
+            connection.stalled = False
+        self.heal()
+
     def _wake_waiting(self) -> None:
         healed, self._healed = self._healed, trio.Event()
         healed.set()
+        for connection in self._connections:
+            connection.wake()
 
     def reset(self, a: str, b: str) -> None:
         """Break every connection between the two hosts, on both ends at once."""
@@ -244,8 +254,8 @@ class SimConnection:
         self._ended = self._broken = self._closed = False
         self.dialled = False  # by this end
         self.stalled = False  # what this end sent stays under way
-        self._parked: trio.CancelScope | None = None
-        self._changed = trio.Event()
+        self._reader: trio.lowlevel.Task | None = None  # that waits for something to change
+        self._changed: trio.Event | None = None  # somebody waits to send
 
     @property
     def peer(self) -> PeerIdentity | None:
@@ -275,16 +285,16 @@ class SimConnection:
             self._network.sent_count += 1
             self._network.trace(self.local, self.remote, len(data), zlib.crc32(data))
             self._out_bytes += len(data)
-            parked = self.other._parked
-            if parked is not None:  # awake when it arrives, not when it is sent
-                parked.deadline = min(parked.deadline, self._last_at)
+            if len(self._out) == 1:  # awake when it arrives, not when it is sent
+                call_at(self._last_at, self.other.wake)
         return True
 
     async def drain(self) -> None:
         await trio.lowlevel.checkpoint()
         while self.unsent:
             self._check()
-            await self._wait_change()
+            self._changed = self._changed or trio.Event()
+            await self._changed.wait()
 
     async def send_all(self, data: bytes) -> None:
         while not self.send_nowait(data):
@@ -297,7 +307,7 @@ class SimConnection:
             self._check()
             incoming = self.other._out
             if self.other.stalled or self._network.is_cut(self.remote, self.local):
-                await self._wait_either(self._network._healed)
+                await self._park()
             elif not waited:
                 await trio.lowlevel.checkpoint()
             elif incoming and incoming[0][0] <= trio.current_time():
@@ -305,14 +315,26 @@ class SimConnection:
             elif not incoming and self.other._ended:
                 return b""
             else:
-                await self._park(incoming[0][0] if incoming else float("inf"))
+                if incoming:
+                    call_at(incoming[0][0], self.wake)
+                await self._park()
             waited = True
 
-    async def _park(self, until: float) -> None:
-        """Until that time, which `send_nowait` brings forward, or until something changes."""
-        with trio.CancelScope(deadline=until) as self._parked:
-            await self._wait_change()
-        self._parked = None
+    async def _park(self) -> None:
+        """Until `wake`."""
+        self._reader = trio.lowlevel.current_task()
+
+        def give_up(_: object) -> trio.lowlevel.Abort:
+            self._reader = None
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(give_up)
+
+    def wake(self) -> None:
+        """Whoever reads here looks again."""
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            trio.lowlevel.reschedule(reader)
 
     def abort(self) -> None:
         if not self._closed:
@@ -350,7 +372,7 @@ class SimConnection:
             parts.append(data)
             size += len(data)
         self.other._out_bytes -= size
-        self.other._notify()
+        self.other._let_send()
         return b"".join(parts)
 
     def _check(self) -> None:
@@ -360,18 +382,10 @@ class SimConnection:
             raise trio.BrokenResourceError("connection reset")
 
     def _notify(self) -> None:
-        changed, self._changed = self._changed, trio.Event()
-        changed.set()
+        self.wake()
+        self._let_send()
 
-    async def _wait_change(self) -> None:
-        await self._changed.wait()
-
-    async def _wait_either(self, healed: trio.Event) -> None:
-        async with trio.open_nursery() as nursery:
-
-            async def one(event: trio.Event) -> None:
-                await event.wait()
-                nursery.cancel_scope.cancel()
-
-            nursery.start_soon(one, healed)
-            nursery.start_soon(one, self._changed)
+    def _let_send(self) -> None:
+        if self._changed is not None:
+            changed, self._changed = self._changed, None
+            changed.set()

@@ -66,7 +66,7 @@ class SimulatedStore:
             name: SimClock(monotonic_offset_s=1000.0 * number) for number, name in enumerate(names)
         }
         self.states = dict.fromkeys(names, "new")  # --initial-cluster-state of the next start
-        self.nodes: dict[str, RaftNode] = {}  # the Raft member of each name's present or last life
+        self.nodes: dict[str, RaftNode] = {}  # the Raft member of each name's life
         self.running: dict[str, trio.CancelScope] = {}
         self.stops: dict[str, trio.Event] = {}
         self.failures: list[str] = []
@@ -86,7 +86,7 @@ class SimulatedStore:
         """Members that run and believe they lead, of the highest term first."""
         found = []
         for name in self.up():
-            with contextlib.suppress(Stopped):
+            with contextlib.suppress(Stopped, KeyError):  # it does not know yet who it is
                 status = self.nodes[name].status()
                 if status.role == "leader":
                     found.append((-status.term, name))
@@ -209,6 +209,7 @@ class SimulatedStore:
 
     async def _run(self, name: str, *, task_status: trio.TaskStatus[object]) -> None:
         HOST.set(name)
+        self.nodes.pop(name, None)
         self._starts += 1
         self._ended[name] = trio.Event()
         scope = self.running[name] = trio.CancelScope()
@@ -227,6 +228,7 @@ class SimulatedStore:
                 )
         except* RaftkubeError as errors:
             self.failures += [f"{name}: {error}" for error in errors.exceptions]
+            self.network.crash(name, keep_in_flight=True)  # the kernel closes what the process held
         finally:
             del self.running[name]
             self._ended[name].set()
