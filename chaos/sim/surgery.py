@@ -5,6 +5,7 @@ One change at a time; what cannot be finished while faults go on is finished aft
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -12,7 +13,7 @@ from typing import Any, Final
 import trio
 
 from chaos.sim.simulated_store import SimulatedStore
-from raftkube.errors import StoreError
+from raftkube.errors import Stopped, StoreError
 from raftkube.store.client import StoreClient
 
 _CALL_S: Final = 8.0
@@ -33,6 +34,8 @@ class Surgery:
         self._busy = False
         self._joining = 0
         self._starting: set[str] = set()
+        self._ids: dict[str, str] = {}  # that members were given here
+        self._lost_ids: set[str] = set()  # whose data is gone
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[bool]:
@@ -77,33 +80,39 @@ class Surgery:
     async def replace(self, name: str) -> None:
         """As `raftkube repair`: the old id out, an empty disk, a new id in, until it votes."""
         self.broken.add(name)
+        self._lost_ids.add(self._id_of(name))
         await self.store.kill(name)
         self.store.add_machine(name)
         with trio.move_on_after(_VOTER_S):
             await self._join(name)
 
+    def _id_of(self, name: str) -> str:
+        with contextlib.suppress(Stopped, KeyError):
+            return self.store.nodes[name].status().name
+        return self._ids.get(name, name)
+
     async def _join(self, name: str) -> None:
-        store = self.store
-        async with store.client(OPERATOR) as client:
-            await self._until(lambda: self._add_anew(client, name))
-            await self._until(lambda: self._votes(client, name))
+        async with self.store.client(OPERATOR) as client:
+            await self._until(lambda: self._advance(client, name))
         self.broken.discard(name)
 
-    async def _add_anew(self, client: StoreClient, name: str) -> bool:
-        """One step towards a blank learner of that name in the list; True once it is there."""
+    async def _advance(self, client: StoreClient, name: str) -> bool:
+        """One step from a lost id to a new one that votes; True once it does."""
+        store = self.store
         found = await self._find(client, name)
-        if found is not None and found["learner"] and not found["started"]:
-            return True
-        if found is not None:
+        if found is not None and found["id"] in self._lost_ids:
             await client.member_remove(found["id"])
-        await client.member_add(name, str(self.store.peers[name]), str(self.store.clients[name]))
-        return True
-
-    async def _votes(self, client: StoreClient, name: str) -> bool:
-        if name not in self.store.running:
+            return False
+        if found is None:
+            if store.disks[name].names():  # of an id that was removed
+                await store.kill(name)
+                store.add_machine(name)
+            peer, at = str(store.peers[name]), str(store.clients[name])
+            self._ids[name] = await client.member_add(name, peer, at)
+            return False
+        if name not in store.running:
             self._nursery.start_soon(self._start, name)  # it waits for its place, perhaps for long
-        found = await self._find(client, name)
-        return found is not None and bool(found["voter"])
+        return bool(found["voter"])
 
     async def _find(self, client: StoreClient, name: str) -> dict[str, Any] | None:
         return next((each for each in await client.member_list() if each["name"] == name), None)

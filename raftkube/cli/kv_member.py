@@ -26,11 +26,17 @@ def member() -> None:
 
 
 @member.command("list")
-def list_members() -> None:
+@click.option(
+    "--consistency",
+    type=click.Choice(["l", "s"]),
+    default="l",
+    help="Linearizable, or serializable: what one member knows, for a store without a leader.",
+)
+def list_members(consistency: str) -> None:
     """Who belongs to the store, who votes, and who leads."""
     from raftkube.cli.kv_print import write_json, write_table
 
-    members = call(lambda client: client.member_list())
+    members = call(lambda client: client.member_list(serializable=consistency == "s"))
     if output_format() == "json":
         write_json({"members": members})
         return

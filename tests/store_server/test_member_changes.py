@@ -273,3 +273,21 @@ def test_a_joiner_that_nobody_answers_says_why_it_gives_up() -> None:
             await find_place("store-4", "t", {}, network=network, tls=None, rng=seeded_rng(1))
 
     run_simulation(1, main)
+
+
+def test_the_list_of_members_is_linearizable_unless_asked_otherwise() -> None:
+    async def scenario(store: ChangingStore, client: StoreClient) -> None:
+        await client.move_leader("store-1")
+        await client.put(b"k", b"to the leader")
+        store.network.partition({"store-3", "old"}, {"store-1", "store-2", "client"})
+        store.add_machine("store-4")
+        id_ = await client.member_add("store-4", "store-4:2380", "store-4:2379", learner=True)
+        async with store.client("old") as old:
+            stale = await old.member_list("store-3", serializable=True)
+            assert id_ not in [each["id"] for each in stale]
+            with trio.move_on_after(8):
+                pytest.fail(f"a member without a leader gave {await old.member_list('store-3')}")
+        store.network.heal()
+        assert id_ in [each["id"] for each in await client.member_list("store-3")]
+
+    simulate(scenario)

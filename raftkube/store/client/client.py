@@ -146,9 +146,12 @@ class StoreClient(Operations):
         """The hash of a member's state, and the revision that it was taken at."""
         return dict(await self._call(rpc.HASH, [], write=False, member=member))
 
-    async def member_list(self, member: Address | str | None = None) -> list[dict[str, Any]]:
-        """The members as one of them knows them."""
-        return list(await self._call(rpc.MEMBER_LIST, [], write=False, member=member))
+    async def member_list(
+        self, member: Address | str | None = None, *, serializable: bool = False
+    ) -> list[dict[str, Any]]:
+        """The members. `serializable`: as one of them knows them, which needs no leader and may be old."""
+        arguments = [] if serializable else [True]
+        return list(await self._call(rpc.MEMBER_LIST, arguments, write=False, member=member))
 
     async def member_add(
         self, name: str, peer_address: str, client_address: str = "", *, learner: bool = False
@@ -334,7 +337,7 @@ class StoreClient(Operations):
             if self._preferred.connection is None:
                 continue  # nobody asks anything of this client
             with trio.move_on_after(_FOLLOW_S), contextlib.suppress(StoreError):
-                listed = {member["client_address"] for member in await self.member_list()}
+                listed = {member["client_address"] for member in await self.member_list(serializable=True)}
                 self._learn(sorted(listed))
                 self._members = [
                     member

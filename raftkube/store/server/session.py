@@ -77,7 +77,7 @@ class Session:
             rpc.WATCH_PROGRESS: self._watch_progress,
             rpc.STATUS: lambda request: self._answer(request.id, self._service.status()),
             rpc.HASH: lambda request: self._nursery.start_soon(self._hash, request),
-            rpc.MEMBER_LIST: lambda request: self._answer(request.id, self._service.member_list()),
+            rpc.MEMBER_LIST: lambda request: self._nursery.start_soon(self._member_list, request),
             **dict.fromkeys(MEMBER_METHODS, self._change_members),
             rpc.SNAPSHOT: lambda request: self._nursery.start_soon(self._send_snapshot, request),
             rpc.MOVE_LEADER: lambda request: self._nursery.start_soon(self._move_leader, request),
@@ -277,6 +277,17 @@ class Session:
     async def _hash(self, request: rpc.Request) -> None:
         try:
             self._answer(request.id, await self._service.state_hash())
+        except StoreError as error:
+            self._fail(request.id, error)
+
+    async def _member_list(self, request: rpc.Request) -> None:
+        """[true]: linearizable; nothing: as this member knows them, as those ask that look for a place."""
+        try:
+            if request.arguments not in ([], [True]):
+                raise InvalidRequest("member_list takes true or nothing", field="linearizable")
+            if request.arguments:
+                await self._service.consensus.read_index()
+            self._answer(request.id, self._service.member_list())
         except StoreError as error:
             self._fail(request.id, error)
 
