@@ -150,8 +150,9 @@ class Surgery:
             await self._join(new)
         if new in self.broken:
             return False
-        old = [name for name in store.names if name != new][choice % (len(store.names) - 1)]
-        await self._remove(old)
+        known = [name for name in store.names if name in store.initial]  # clients find the store by these
+        others = [name for name in store.names if name != new and (len(known) > 1 or name not in known)]
+        await self._remove(others[choice % len(others)])
         return True
 
     async def _remove(self, name: str) -> None:
