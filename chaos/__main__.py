@@ -6,18 +6,23 @@ Exit codes: 0 valid, 1 invalid, 2 unknown or a wrong command line.
 from __future__ import annotations
 
 import secrets
-import subprocess
 import sys
 from pathlib import Path
 
 import click
 
+from chaos.commit import commit_of_the_code
+from chaos.sim.command import replay, sim
 from raftkube.errors import RaftkubeError
 
 
 @click.group()
 def cli() -> None:
     """Break a raftkube on purpose and judge what it did."""
+
+
+cli.add_command(sim)
+cli.add_command(replay)
 
 
 @cli.command()
@@ -46,7 +51,7 @@ def live(
     chosen = secrets.randbelow(2**31) if seed is None else seed
     options = LiveOptions(config, faults, workload, chosen, duration, min_rate, mutant, out)
     text = read_file(_packaged(config), what="cluster file")
-    verdict = trio.run(run_live, options, text, _commit(), _say)
+    verdict = trio.run(run_live, options, text, commit_of_the_code(), _say)
     _say(f"verdict: {verdict.word}; checked {verdict.checked}")
     for doubt in verdict.unknown_because:
         _say(f"unknown because: {doubt}")
@@ -102,21 +107,6 @@ def _packaged(path: str) -> str:
     if Path(path).exists() or not path.startswith("cluster_configs/"):
         return path
     return str(Path(__file__).parents[1] / path)
-
-
-def _commit() -> str:
-    """The commit of the code that runs, with + when it was changed."""
-    here = Path(__file__).parent
-    try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+", "--abbrev=12"],
-            cwd=here,
-            capture_output=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return found.stdout.decode().strip()
 
 
 def _say(text: str) -> None:

@@ -6,9 +6,7 @@ Exit codes: 0 nothing found, 1 a seed shows a violation, 2 a wrong command line.
 from __future__ import annotations
 
 import json
-import logging
 import resource
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -20,11 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-import structlog
 
+from chaos.commit import commit_of_the_code
 from chaos.sim.fuzz_faults import Level
 from chaos.sim.fuzz_run import Outcome, run_seed
 from chaos.sim.groups import Kind
+from chaos.sim.quiet import hush
 
 _MEMORY_BYTES = 4 << 30  # a seed that wants more has gone mad; the machine is not its own
 _WRITE_EVERY = 10  # seeds
@@ -112,12 +111,6 @@ def _one(seed: int, *, kind: Kind, duration_s: float, level: Level) -> Outcome:
     return run_seed(seed, kind, duration_s=duration_s, level=level)
 
 
-def hush() -> None:
-    """What members log under thousands of faults is nobody's reading, and takes time."""
-    logging.disable(logging.CRITICAL)
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-
-
 def replay_line(seed: int, kind: Kind, duration_s: float, level: Level) -> str:
     """The command that shows the same again."""
     what = f"--group {kind} --seeds {seed}:{seed + 1} --duration {duration_s:g} --faults {level}"
@@ -146,7 +139,7 @@ def summary(outcomes: list[Outcome], kind: Kind, duration_s: float, level: Level
     return {
         "group": kind,
         "faults": level,
-        "commit": _commit(),
+        "commit": commit_of_the_code(),
         "seeds": [outcomes[0].seed, outcomes[-1].seed + 1],
         "seeds_count": len(outcomes),
         "duration_s": duration_s,
@@ -167,17 +160,6 @@ def summary(outcomes: list[Outcome], kind: Kind, duration_s: float, level: Level
             if outcome.violations
         ],
     }
-
-
-def _commit() -> str:
-    """The commit of the tree, with a mark if the tree differs from it; "unknown" outside of one."""
-    try:
-        return subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude", "*"],
-            cwd=Path(__file__).parent, capture_output=True, text=True, check=True,
-        ).stdout.strip()  # fmt: skip
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
 
 
 if __name__ == "__main__":

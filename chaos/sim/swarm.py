@@ -7,8 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from chaos.sim.plan import Injection, Plan, PlanError
-from chaos.sim.store_faults import FAULTS
+from chaos.sim.plan import Injection, Plan
 from raftkube.rng import Rng, seeded_rng
 
 # How long a fault lasts: the mean, in seconds; one that only happens has no length.
@@ -31,21 +30,8 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
 }  # fmt: skip
 
 
-def choose_faults(text: str) -> tuple[str, ...]:
-    """The faults of a list of names and groups, `all` among them. Raises PlanError: an unknown name."""
-    chosen: list[str] = []
-    for part in filter(None, text.split(",")):
-        names = FAULTS if part == "all" else GROUPS.get(part) or ([part] if part in FAULTS else ())
-        if not names:
-            raise PlanError(
-                f"--faults: {part!r} is not known; there are all, {', '.join((*GROUPS, *FAULTS))}"
-            )
-        chosen += [name for name in names if name not in chosen]
-    return tuple(chosen)
-
-
 def draw_store_plan(
-    seed: int, duration_s: float, faults: Sequence[str] | None = None, *, mutant: str | None = None
+    seed: int, duration_s: float, faults: Sequence[str] | None = None, mutant: str | None = None
 ) -> Plan:
     """The plan of a seed. `faults`: the names to choose among; None: all."""
     rng = seeded_rng(f"store-plan-{seed}")
