@@ -14,8 +14,8 @@ import pytest
 import structlog
 
 from chaos.sim.breaks import BREAKS, planted
-from chaos.sim.fuzz import hush
 from chaos.sim.fuzz_run import run_seed
+from chaos.sim.quiet import hush
 
 # break -> (seeds tried at most, kinds of violation of which one shows)
 FOUND = {

@@ -15,8 +15,9 @@ import structlog
 import trio
 
 from chaos.sim.clock import run_simulation
-from chaos.sim.fuzz import hush, replay_line
+from chaos.sim.fuzz import replay_line
 from chaos.sim.fuzz_run import Outcome, run_seed
+from chaos.sim.quiet import hush
 from chaos.sim.raft_group import RaftGroup
 from raftkube.store.raft.settings import RaftSettings
 
