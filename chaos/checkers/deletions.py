@@ -26,18 +26,28 @@ class Deletions:
     """What may have deleted, and what of it is used up."""
 
     def __init__(
-        self, history: History, model: Model, leases: Leases, real_time: RealTime, verdict: Verdict
+        self, history: History, last: int, model: Model, leases: Leases, real_time: RealTime, verdict: Verdict
     ) -> None:
+        """`last`: the last revision of the log."""
         self._model = model
         self._leases = leases
         self._real_time = real_time
         self._verdict = verdict
-        self._times = KnownTimes(history) if leases else None
+        self._history = history
+        self._last = last
+        self._known: KnownTimes | None = None
         self._singles: dict[str, list[Operation]] = defaultdict(list)
         self._others: list[Operation] = []
         for operation in history.operations:
             if operation["outcome"] == "unknown":
                 self._note(operation)
+
+    @property
+    def _times(self) -> KnownTimes:
+        """Worked out when first asked for."""
+        if self._known is None:
+            self._known = KnownTimes(self._history, self._last)
+        return self._known
 
     def _note(self, operation: Operation) -> None:
         request, kind = operation["request"], operation["kind"]
@@ -63,7 +73,6 @@ class Deletions:
             return True
         if any(op["outcome"] == "unknown" and self._may_lie(op, revision) for op in lease.revokes):
             return True
-        assert self._times is not None
         return self._leases.may_have_expired(lease, self._times.latest_ns(revision))
 
     def _by_any(self, revision: int, changes: list[Change]) -> bool:
@@ -86,7 +95,7 @@ class Deletions:
         return self._real_time.floor(operation["call_ns"]) < 2 * revision
 
     def _blame(self, revision: int, changes: list[Change], lease: Lease | None) -> None:
-        known = self._times.latest_ns(revision) if self._times is not None else None
+        known = self._times.latest_ns(revision)
         if lease is not None and known is not None:
             self._leases.blame_early(lease, known, f"revision {revision} has {words(changes)}")
         else:

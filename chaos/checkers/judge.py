@@ -34,7 +34,7 @@ INVARIANTS: Final = {
     "W9": "watch: a created key is told from an updated one",
     "W10": "watch: nothing before the asked revision",
     "W11": "watch: a compacted start is an error, never a gap",
-    "L1": "lease: never ended before its TTL",
+    "L1": "lease: it never ends before its TTL",
     "L2": "lease: its keys are gone within its TTL and a stated bound",
     "L3": "lease: a write under an older holder's token never succeeds",
     "L4": "lease: a new leader of the store extends leases instead of ending them",

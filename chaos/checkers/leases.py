@@ -73,7 +73,6 @@ class Leases:
         for operation in history.operations:
             if operation["kind"].startswith("lease_"):
                 self._note(operation)
-        self.revoked_until = 0  # acknowledged revokes up to this revision have been looked at
 
     def __bool__(self) -> bool:
         return bool(self._by_id)
@@ -117,9 +116,8 @@ class Leases:
 
     def detach(self, key: str) -> None:
         """The key is gone or put anew."""
-        lease = self._of_key.pop(key, None)
-        if lease is not None:
-            lease.keys.discard(key)
+        if key in self._of_key:
+            self._of_key.pop(key).keys.discard(key)
 
     def holding(self, keys: set[str]) -> Lease | None:
         """The lease on which these keys hang and no others."""
@@ -132,7 +130,9 @@ class Leases:
 
     def check_revoked(self, revision: int) -> None:
         """After `revision` was applied: nothing hangs on what was revoked then."""
-        for lease in self._revoked_at.get(revision, ()):
+        if revision not in self._revoked_at:
+            return
+        for lease in self._revoked_at[revision]:
             if lease.keys:
                 self._verdict.add(
                     "S2",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from itertools import accumulate
-from typing import Any
+from typing import Any, Final
 
 from chaos.checkers.history import Change, History
 from chaos.checkers.verdict import Verdict
+
+_NEVER: Final = 1 << 63
 
 # revision -> its changes, in order of arrival. Empty: keys that are not the workload's changed.
 Log = dict[int, list[Change]]
@@ -40,15 +41,19 @@ def read_log(history: History, verdict: Verdict) -> Log:
 def _changes(events: list[dict[str, Any]], prefix: str) -> Log:
     """Keys outside the workload's prefix belong to others (the control plane): they take revisions."""
     log: Log = {}
+    new = tuple.__new__  # a million times: without detours
     for event in events:
-        kind = event["kind"]
-        if kind != "progress":
-            changes = log.setdefault(event["revision"], [])
-            key = event["key"]
-            if key.startswith(prefix):
-                change = Change(key, event["value"] if kind == "put" else None)
-                if not changes or change not in changes:  # delivered twice is the watch's fault
-                    changes.append(change)
+        kind, revision = event["kind"], event["revision"]
+        if kind == "progress":
+            continue
+        changes = log.get(revision)
+        if changes is None:
+            changes = log[revision] = []
+        key = event["key"]
+        if key.startswith(prefix):
+            change = new(Change, (key, event["value"] if kind == "put" else None))
+            if not changes or change not in changes:  # delivered twice is the watch's fault
+                changes.append(change)
     return log
 
 
@@ -56,26 +61,23 @@ class KnownTimes:
     """When, at the latest, each revision was there: somebody had been answered or told of it, or of a
     later one."""
 
-    def __init__(self, history: History) -> None:
-        earliest: dict[int, int] = {}
+    def __init__(self, history: History, last: int) -> None:
+        """For revisions up to `last`."""
+        earliest = [_NEVER] * (last + 1)
         for operation in history.operations:
             if operation["outcome"] == "ok":
-                _lower(earliest, operation["revision"], operation["return_ns"])
+                revision, time_ns = operation["revision"], operation["return_ns"]
+                if revision <= last and time_ns < earliest[revision]:
+                    earliest[revision] = time_ns
         for watch in history.watches.values():
             for event in watch.events:
-                if "recv_ns" in event:
-                    _lower(earliest, event["revision"], event["recv_ns"])
-        self._revisions = sorted(earliest)
-        falling = accumulate((earliest[revision] for revision in reversed(self._revisions)), min)
-        self._soonest = list(falling)[::-1]
+                revision, time_ns = event["revision"], event.get("recv_ns", _NEVER)
+                if revision <= last and time_ns < earliest[revision]:
+                    earliest[revision] = time_ns
+        self._soonest = list(accumulate(reversed(earliest), min))
+        self._soonest.reverse()
 
     def latest_ns(self, revision: int) -> int | None:
         """The time by which `revision` had happened; None if nobody saw it or a later one."""
-        at = bisect_left(self._revisions, revision)
-        return self._soonest[at] if at < len(self._soonest) else None
-
-
-def _lower(earliest: dict[int, int], revision: int, time_ns: int) -> None:
-    known = earliest.get(revision)
-    if known is None or time_ns < known:
-        earliest[revision] = time_ns
+        time_ns = self._soonest[revision]
+        return None if time_ns == _NEVER else time_ns

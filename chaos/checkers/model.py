@@ -100,7 +100,29 @@ class Model:
         return {"deleted": len(gone), "prev": gone[0] if gone else None}, changes
 
     def _branch(self, revision: int, items: list[Json]) -> tuple[list[Json], list[Change]]:
-        """Each operation sees those before it; then all is put back."""
+        """Each operation sees those before it."""
+        seen = {item["key"] for item in items}
+        if len(seen) < len(items) or any("range_end" in item for item in items):
+            return self._branch_in_steps(revision, items)
+        get = self.keys.get  # no key twice: each finds its own as it was
+        responses: list[Json] = []
+        changes: list[Change] = []
+        for item in items:
+            kind, key = item["kind"], item["key"]
+            before = get(key)
+            if kind == "put":
+                responses.append({"prev": before})
+                changes.append(Change(key, item["value"]))
+            elif kind == "get":
+                responses.append({"kv": before})
+            else:
+                responses.append({"deleted": 1 if before else 0, "prev": before})
+                if before:
+                    changes.append(Change(key, None))
+        return responses, changes
+
+    def _branch_in_steps(self, revision: int, items: list[Json]) -> tuple[list[Json], list[Change]]:
+        """Do one after the other; then put all back."""
         responses: list[Json] = []
         changes: list[Change] = []
         undo: list[tuple[str, KeyValue | None]] = []

@@ -33,10 +33,11 @@ class RealTime:
 
     def check(self, verdict: Verdict) -> None:
         """Name each operation that lies before what it came after."""
-        floor = self.floor
+        returns, highest = self._returns, self._highest
         for _, position, operation in self._placed:
-            if position + (position & 1) <= floor(operation["call_ns"]):
-                if operation["kind"] == "lease_revoke" and position + 2 > floor(operation["call_ns"]):
+            floor = highest[bisect_left(returns, operation["call_ns"])]
+            if position + (position & 1) <= floor:
+                if operation["kind"] == "lease_revoke" and position + 2 > floor:
                     continue  # without keys it changes nothing: it may lie behind its revision
                 self.blame(verdict, operation, position)
 

@@ -31,6 +31,8 @@ from chaos.checkers.wording import name, words
 # key -> revision -> the key-value before and after that change, in order of revisions.
 Versions = dict[str, dict[int, tuple[KeyValue | None, KeyValue | None]]]
 
+_new: Final = tuple.__new__  # a named tuple without detours
+_READS: Final = frozenset(("get", "range"))
 # They answer with something that the model does not know.
 _NOT_REPLAYED: Final = frozenset(("hash", "compact", "lease_grant", "lease_keep_alive", "lease_revoke"))
 
@@ -61,15 +63,22 @@ class _RevisionOrder:
     def place(self) -> None:
         """Give every acknowledged operation its place, and check real time."""
         placed = self._placed
+        log, explained, reads = self._log, self._explained, self._reads
         for operation in self._history.operations:
             if operation["outcome"] != "ok":
                 continue
             revision, kind = operation["revision"], operation["kind"]
-            changes = acknowledged_changes(operation)
+            if kind in _READS:
+                changes: list[Change] = []
+            else:
+                changes = acknowledged_changes(operation)
             if changes:
-                self._claim(operation, revision, changes)
+                if log.get(revision) == changes and revision not in explained:
+                    explained[revision] = operation
+                else:
+                    self._claim(operation, revision, changes)
             elif kind not in _NOT_REPLAYED:
-                self._reads[revision].append(operation)
+                reads[revision].append(operation)
             if not operation.get("serializable"):
                 is_read = not changes and kind != "lease_revoke"
                 placed.append((operation["return_ns"], 2 * revision + is_read, operation))
@@ -103,7 +112,8 @@ class _RevisionOrder:
         """Compare every answer with the model at its revision, and explain what nobody claims."""
         self._by_value = self._unclaimed_values()
         leases = Leases(self._history, self._verdict)
-        deletions = Deletions(self._history, self._model, leases, self._real_time, self._verdict)
+        last = max(self._log)
+        deletions = Deletions(self._history, last, self._model, leases, self._real_time, self._verdict)
         not_before_ns = 0
         self._check_reads(self._reads.pop(1, []))
         for revision in sorted(self._log):
@@ -126,24 +136,35 @@ class _RevisionOrder:
         barrier = self._history.barrier
         if leases and barrier is not None:
             leases.finish(barrier)
-        return self._versions
+        return dict(self._versions)
 
     def _apply(self, revision: int, changes: list[Change]) -> None:
-        model, versions = self._model, self._versions
+        keys, versions = self._model.keys, self._versions
         for key, value in changes:
-            before = model.change(revision, key, value)
-            versions[key][revision] = (before, model.keys.get(key))
+            before = keys.get(key)
+            if before is not None and value is not None:  # most of what is applied: without detours
+                keys[key] = updated = [key, value, before[2], revision, before[4] + 1]
+                after: KeyValue | None = updated
+            else:
+                self._model.change(revision, key, value)
+                after = keys.get(key)
+            versions[key][revision] = (before, after)
 
     def _attach(self, leases: Leases, revision: int, changes: list[Change], writer: Operation | None) -> None:
         for change in changes:
             leases.detach(change.key)
-        if writer is not None:
+        if writer is not None and (writer["kind"] == "txn" or "lease" in writer["request"]):
             for item in _items(writer):
                 if item.get("lease") and Change(item["key"], item.get("value")) in changes:
                     leases.attach(revision, item["key"], item["lease"], writer)
         leases.check_revoked(revision)
 
     def _check_acknowledged(self, revision: int, operation: Operation) -> None:
+        if operation["kind"] == "put":  # most of what is judged: without detours
+            expected: Any = {"prev": self._model.keys.get(operation["request"]["key"])}
+            if operation["response"] != expected:
+                self._blame_answer(operation, expected)
+            return
         expected, _ = self._model.answer(revision, operation["kind"], operation["request"])
         if operation["response"] != expected:
             self._blame_answer(operation, expected)
@@ -166,8 +187,12 @@ class _RevisionOrder:
         return False
 
     def _check_reads(self, operations: list[Operation]) -> None:
-        answer = self._model.answer
+        answer, keys = self._model.answer, self._model.keys
         for operation in operations:
+            if operation["kind"] == "get" and operation["response"] == {
+                "kv": keys.get(operation["request"]["key"])
+            }:
+                continue
             expected, _ = answer(operation["revision"], operation["kind"], operation["request"])
             if operation["response"] != expected:
                 self._blame_answer(operation, expected)
@@ -201,9 +226,13 @@ class _RevisionOrder:
         found: dict[str, Operation] = {}
         if wanted - {None}:
             for operation in self._history.operations:
-                for item in _items(operation):
-                    if item.get("value") in wanted and item["kind"] == "put":
-                        found[item["value"]] = operation
+                if operation["kind"] == "put":
+                    if operation["request"]["value"] in wanted:
+                        found[operation["request"]["value"]] = operation
+                elif operation["kind"] == "txn":
+                    for item in _items(operation):
+                        if item["kind"] == "put" and item["value"] in wanted:
+                            found[item["value"]] = operation
         return found
 
     def _explain(self, revision: int, changes: list[Change]) -> Operation | None:
@@ -262,7 +291,7 @@ def acknowledged_changes(operation: Operation) -> list[Change]:
     """What an acknowledged operation says that it changed; if anything, it has a revision of its own."""
     kind, request, response = operation["kind"], operation["request"], operation["response"]
     if kind == "put":
-        return [Change(request["key"], request["value"])]
+        return [_new(Change, (request["key"], request["value"]))]
     if kind == "delete":
         return _deleted(request, response)
     if kind != "txn":
@@ -271,7 +300,7 @@ def acknowledged_changes(operation: Operation) -> list[Change]:
     branch = request["success" if response["succeeded"] else "failure"]
     for item, answer in zip(branch, response["responses"], strict=False):
         if item["kind"] == "put":
-            changes.append(Change(item["key"], item["value"]))
+            changes.append(_new(Change, (item["key"], item["value"])))
         elif item["kind"] == "delete":
             changes += _deleted(item, answer)
     return changes

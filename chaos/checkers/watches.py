@@ -63,13 +63,13 @@ class _Watches:
         versions, prefix = self._versions, self._prefix
         for event in watch.events:
             kind = event["kind"]
-            if kind == "progress" or not event["key"].startswith(prefix):
+            if kind == "progress":
                 continue
             key, revision = event["key"], event["revision"]
-            steps = versions.get(key)
-            step = steps.get(revision) if steps else None
-            if step is None:
-                if revision <= self._last:
+            try:
+                step = versions[key][revision]
+            except KeyError:
+                if revision <= self._last and key.startswith(prefix):
                     self._add("W7", watch, event, "came and is not in the log")
                 continue
             before, after = step

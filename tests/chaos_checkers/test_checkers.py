@@ -20,7 +20,7 @@ Json = dict[str, Any]
 
 @cache
 def clean(seed: int) -> bytes:
-    return b"\n".join(orjson.dumps(line) for line in recorded(seed))
+    return b"\n".join(orjson.dumps(line) for line in recorded(seed, 300))
 
 
 def lines_of(seed: int) -> list[Json]:
@@ -42,12 +42,12 @@ def test_a_clean_history_is_valid(seed: int) -> None:
     assert verdict.word == "valid", (verdict.violations[:2], verdict.unknown_because)
     for what in ("watch events", "watches resumed", "leases", "leaders seen"):
         assert verdict.checked[what] > 0, what
-    assert verdict.checked["operations"] >= 400
+    assert verdict.checked["operations"] >= 300
     assert verdict.checked["keys judged by the second opinion"] >= 5
 
 
 @pytest.mark.parametrize(("plant", "invariant"), PLANTED, ids=lambda item: getattr(item, "__name__", item))
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(8))
 def test_a_planted_fault_is_found(plant: Plant, invariant: str, seed: int) -> None:
     lines = lines_of(seed)
     plant(lines, random.Random(seed))
@@ -57,7 +57,7 @@ def test_a_planted_fault_is_found(plant: Plant, invariant: str, seed: int) -> No
 @pytest.mark.parametrize(
     ("kind", "invariant"), MUTANT_STORES, ids=lambda item: getattr(item, "__name__", item)
 )
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(8))
 def test_a_store_with_a_defect_is_found(kind: type[ValidStore], invariant: str, seed: int) -> None:
     assert invariant in broken(recorded(seed, 1_500, kind))
 
@@ -67,7 +67,7 @@ def test_every_invariant_is_planted_against() -> None:
     assert planted == set(INVARIANTS)
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(6))
 def test_a_lease_that_ends_early_after_a_change_of_leader_has_a_name_of_its_own(seed: int) -> None:
     store, invariant = MUTANT_STORES[0]
     lines = recorded(seed, 1_000, store)

@@ -205,7 +205,7 @@ class ValidStore:
             yield kind, request, {}
 
     def transaction(self, rng: random.Random) -> Json:
-        keys = rng.sample(self.keys, rng.choice((1, 2, 2, len(self.keys))))
+        keys = rng.sample(self.keys, rng.choice((1, 2, 2, min(5, len(self.keys)))))
         success: list[Json] = [{"kind": "put", "key": keys[0], "value": self.value()}]
         for key in keys[1:]:
             put = rng.random() < 0.7
