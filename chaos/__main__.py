@@ -5,6 +5,7 @@ Exit codes: 0 valid, 1 invalid, 2 unknown or a wrong command line.
 
 from __future__ import annotations
 
+import gc
 import secrets
 import sys
 from pathlib import Path
@@ -70,6 +71,7 @@ def check(file: str) -> None:
     from chaos.checkers.history import HistoryError, read_history
     from chaos.checkers.judge import judge
 
+    gc.disable()  # everything that is read stays until the process ends
     try:
         with Path(file).open("rb") as stream:
             verdict = judge(read_history(stream))

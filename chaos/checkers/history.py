@@ -2,11 +2,14 @@
 
 One JSON object a line; the first is the header. Times are one monotonic clock of the harness in ns.
 Operations carry `outcome`: ok (answered), fail (definitely not done), unknown (may have been done).
+Key-values are [key, value, create revision, mod revision, version].
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import gc
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -14,12 +17,21 @@ import orjson
 
 FORMAT: Final = 1
 
+Operation = dict[str, Any]
+
 
 class Change(NamedTuple):
     """One key's change at a revision; value None is a delete."""
 
     key: str
     value: str | None
+
+
+def covers(key: str, range_end: str, name: str) -> bool:
+    """Whether `name` lies in [key, range_end); range_end "" is the single key, "\\0" all from key on."""
+    if not range_end:
+        return name == key
+    return key <= name and (range_end == "\0" or name < range_end)
 
 
 @dataclass(slots=True)
@@ -31,13 +43,19 @@ class Watch:
     range_end: str
     start_revision: int
     log: bool = False  # the harness' own complete watch, from which the log is taken
+    call_ns: int = 0
+    resumes: int | None = None  # the watch that this one goes on from
+    compacted: int | None = None  # it was refused: revisions below this one are gone
     events: list[dict[str, Any]] = field(default_factory=list)
 
     def covers(self, key: str) -> bool:
-        """Whether `key` lies in what was asked (range_end "" is the single key, "\\0" all from key on)."""
-        if not self.range_end:
-            return key == self.key
-        return self.key <= key and (self.range_end == "\0" or key < self.range_end)
+        """Whether `key` lies in what was asked."""
+        return covers(self.key, self.range_end, key)
+
+    @property
+    def reached(self) -> int:
+        """Everything up to this revision is said to have been delivered; 0: nothing was."""
+        return max((event["revision"] for event in self.events), default=0)
 
 
 @dataclass(slots=True)
@@ -45,7 +63,7 @@ class History:
     """Everything that was recorded."""
 
     header: dict[str, Any]
-    operations: list[dict[str, Any]] = field(default_factory=list)
+    operations: list[Operation] = field(default_factory=list)
     watches: dict[int, Watch] = field(default_factory=dict)
     faults: list[dict[str, Any]] = field(default_factory=list)
     observations: list[dict[str, Any]] = field(default_factory=list)
@@ -55,23 +73,54 @@ class History:
         """The watch since revision 1 from which the log is taken."""
         return next((watch for watch in self.watches.values() if watch.log), None)
 
+    @property
+    def barrier(self) -> Operation | None:
+        """The last write that the harness made after the load; what came before it is decided."""
+        barriers = [op for op in self.operations if op.get("barrier") and op["outcome"] == "ok"]
+        return max(barriers, key=lambda op: int(op["revision"]), default=None)
+
 
 class HistoryError(Exception):
     """Not a history that this version can judge: one sentence that says where and why."""
 
 
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Millions of records that all stay: the cycle collector would walk them again and again in vain."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 def read_history(lines: Iterable[bytes]) -> History:
     """Raises HistoryError naming the line."""
+    with no_collection():
+        return _read(lines)
+
+
+def _read(lines: Iterable[bytes]) -> History:
     history: History | None = None
-    for number, line in enumerate(lines, 1):
-        try:
-            record = orjson.loads(line)
+    number = 0
+    loads = orjson.loads
+    try:
+        for number, line in enumerate(lines, 1):  # noqa: B007  named below
+            record = loads(line)
             if history is None:
                 history = _header(record)
+            elif record["type"] == "op":
+                _check_operation(record)
+                history.operations.append(record)
+            elif record["type"] == "event":
+                _check_event(record)
+                history.watches[record["watch"]].events.append(record)
             else:
                 _add(history, record)
-        except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-            raise HistoryError(f"line {number}: {type(error).__name__}: {error}") from error
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise HistoryError(f"line {number}: {type(error).__name__}: {error}") from error
     if history is None:
         raise HistoryError("line 1: the history is empty")
     return history
@@ -83,23 +132,40 @@ def _header(record: dict[str, Any]) -> History:
     return History(record)
 
 
+def _check_operation(record: Operation) -> None:
+    """Raises KeyError: a field that every operation has is missing."""
+    record["client"], record["id"], record["kind"], record["request"]
+    record["call_ns"], record["return_ns"]
+    if record["outcome"] == "ok":
+        record["response"], record["revision"]
+
+
+def _check_event(record: dict[str, Any]) -> None:
+    """Raises KeyError: a field that every event has is missing."""
+    record["revision"]
+    if record["kind"] == "put":
+        record["key"], record["value"]
+    elif record["kind"] == "delete":
+        record["key"]
+
+
 def _add(history: History, record: dict[str, Any]) -> None:
     kind = record["type"]
-    if kind == "op":
-        history.operations.append(record)
-    elif kind == "event":
-        history.watches[record["watch"]].events.append(record)
-    elif kind == "watch":
+    if kind == "watch":
         history.watches[record["watch"]] = Watch(
             record["watch"],
             record["key"],
             record["range_end"],
             record["start_revision"],
             record.get("log", False),
+            record.get("call_ns", 0),
+            record.get("resumes"),
         )
     elif kind == "fault":
         history.faults.append(record)
     elif kind == "observe":
         history.observations.append(record)
+        if record["kind"] == "compacted":
+            history.watches[record["watch"]].compacted = record.get("compact_revision", 0)
     else:
         raise HistoryError(f"type {kind!r} is not known")

@@ -8,6 +8,8 @@ from typing import Any, Final
 
 EXIT_CODES: Final = {"valid": 0, "invalid": 1, "unknown": 2}
 VIOLATIONS_SHOWN: Final = 20
+# Of one invariant: a flood of one kind hides no other, and needs no memory.
+_KEPT_EACH: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +24,13 @@ class Violation:
 
 @dataclass(slots=True)
 class Verdict:
-    """The result over one history. `checked` counts what was judged, by kind."""
+    """The result over one history. `checked` counts what was judged, by kind. Of each invariant the first
+    200 violations are kept."""
 
     violations: list[Violation] = field(default_factory=list)
     checked: dict[str, int] = field(default_factory=dict)
     unknown_because: list[str] = field(default_factory=list)
+    _added: dict[str, int] = field(default_factory=dict)
 
     @property
     def word(self) -> str:
@@ -40,13 +44,15 @@ class Verdict:
         return EXIT_CODES[self.word]
 
     def add(self, invariant: str, sentence: str, *operations: dict[str, Any]) -> None:
-        self.violations.append(Violation(invariant, sentence, operations))
+        self._added[invariant] = self._added.get(invariant, 0) + 1
+        if self._added[invariant] <= _KEPT_EACH:
+            self.violations.append(Violation(invariant, sentence, operations))
 
     def count(self, what: str, number: int = 1) -> None:
         self.checked[what] = self.checked.get(what, 0) + number
 
     def by_invariant(self, names: Iterable[str]) -> dict[str, int]:
-        """How often each of `names` was broken."""
+        """How often each of `names` was broken, as far as kept."""
         broken = dict.fromkeys(names, 0)
         for violation in self.violations:
             broken[violation.invariant] = broken.get(violation.invariant, 0) + 1

@@ -24,8 +24,12 @@ async def main(options: dict[str, Any]) -> None:
     tls = TlsFiles(options["cacert"], options["cert"], options["key"])
     addresses = [parse_address(endpoint) for endpoint in options["endpoints"]]
     with FileRecorder(Path(options["out"])) as recorder:
-        async with StoreClient.open(TcpNetwork(), addresses, tls, name="chaos") as store:
-            workload = Workload(store, recorder, WorkloadOptions(**options["workload"]))
+        network = TcpNetwork()
+        async with (
+            StoreClient.open(network, addresses, tls, name="chaos") as store,
+            StoreClient.open(network, addresses, tls, name="chaos-once", exactly_once=True) as numbered,
+        ):
+            workload = Workload(store, recorder, WorkloadOptions(**options["workload"]), numbered)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_until_closed, workload.stopping, nursery.cancel_scope)
                 await workload.run()
