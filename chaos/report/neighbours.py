@@ -86,7 +86,10 @@ def _around(history: History, record: Record) -> list[tuple[Record, str]]:
     same = [op for op in history.operations if op["kind"] != "hash" and keys & keys_of(op)]
     found = [(op, "same key") for op in _nearest(same, start_ns, end_ns)]
     found += [(other, "same revision") for other in _same_revision(history, record)]
-    overlapping = [op for op in history.operations if _overlaps(op, start_ns, end_ns)]
+    known = {_identity(record), *(_identity(other) for other, _ in found)}
+    overlapping = [
+        op for op in history.operations if _overlaps(op, start_ns, end_ns) and _identity(op) not in known
+    ]
     overlapping.sort(key=lambda op: abs(op["call_ns"] - start_ns))
     found += [(op, "overlaps") for op in overlapping[:OVERLAPPING_MAX]]
     if record.get("type") == "event":
