@@ -13,13 +13,15 @@ _READS: Final = frozenset(("get", "range", "hash", "status"))
 
 
 class Call(NamedTuple):
-    """One operation of a client; `return_ns` None: it never came back. Outcomes are ok, fail, unknown."""
+    """One operation of a client; `return_ns` None: it never came back. Outcomes are ok, fail, unknown.
+    `until_ns` is the return, or else the client's next call, or else the end of the history."""
 
     client: int
     call_ns: int
     return_ns: int | None
     outcome: str
     writes: bool
+    until_ns: int
 
     @property
     def took_ns(self) -> int | None:
@@ -37,17 +39,13 @@ class Run:
     start_ns: int
     load_end_ns: int
     end_ns: int
-    longest_ns: int  # the longest of the calls that came back
-    lost: list[Call]  # those of `calls` that never did
+    longest_ns: int  # of the calls, to their `until_ns`
 
     def between(self, start_ns: int, end_ns: int) -> list[Call]:
-        """The calls that overlap [start_ns, end_ns], in order; one that never came back lasts for ever."""
+        """The calls that overlap [start_ns, end_ns], in order."""
         last = bisect_right(self.calls, end_ns, key=_called)
         near = bisect_left(self.calls, start_ns - self.longest_ns, hi=last, key=_called)
-        near_by = [
-            call for call in self.calls[near:last] if call.return_ns is None or call.return_ns >= start_ns
-        ]
-        return [call for call in self.lost if call.call_ns < start_ns - self.longest_ns] + near_by
+        return [call for call in self.calls[near:last] if call.until_ns >= start_ns]
 
     @property
     def clients(self) -> list[int]:
@@ -64,7 +62,8 @@ def read_run(history: History, faults: list[dict[str, Any]]) -> Run:
     harness: list[Call] = []
     for operation in history.operations:
         (harness if _is_harness(operation) else calls).append(_call(operation))
-    calls.sort(key=lambda call: call.call_ns)
+    calls.sort(key=_called)
+    harness.sort(key=_called)
     in_order = sorted(faults, key=lambda fault: fault["start_ns"])
     moments = [*_moments(calls), *_moments(harness), *(fault["start_ns"] for fault in in_order)]
     moments += [fault["end_ns"] for fault in in_order if fault.get("end_ns") is not None]
@@ -73,10 +72,10 @@ def read_run(history: History, faults: list[dict[str, Any]]) -> Run:
     start_ns = int(began_ns if began_ns is not None else min(moments, default=0))
     end_ns = max(moments, default=start_ns)
     load_end_ns = max(_moments(calls), default=end_ns)
-    longest_ns = max((call.took_ns or 0 for call in calls), default=0)
-    lost = [call for call in calls if call.return_ns is None]
     end_ns = max(end_ns, start_ns + 1)
-    return Run(calls, harness, in_order, start_ns, load_end_ns, end_ns, longest_ns, lost)
+    calls, harness = _ended(calls, end_ns), _ended(harness, end_ns)
+    longest_ns = max((call.until_ns - call.call_ns for call in calls), default=0)
+    return Run(calls, harness, in_order, start_ns, load_end_ns, end_ns, longest_ns)
 
 
 def fault_end_ns(fault: dict[str, Any], otherwise_ns: int) -> int:
@@ -100,7 +99,19 @@ def _call(operation: dict[str, Any]) -> Call:
         operation.get("return_ns"),
         operation["outcome"],
         operation["kind"] not in _READS,
+        operation.get("return_ns") or operation["call_ns"],
     )
+
+
+def _ended(calls: list[Call], end_ns: int) -> list[Call]:
+    """With `until_ns` of those that never came back."""
+    following: dict[int, int] = {}
+    found = []
+    for call in reversed(calls):
+        lost = call.return_ns is None
+        found.append(call._replace(until_ns=following.get(call.client, end_ns)) if lost else call)
+        following[call.client] = call.call_ns
+    return found[::-1]
 
 
 def _moments(calls: list[Call]) -> list[int]:

@@ -65,7 +65,7 @@ class Figures:
         returned = [call for call in run.calls if call.return_ns is not None]
         self._calls = returned
         self._called = [call.call_ns for call in returned]
-        self._lost = [call.call_ns for call in run.lost]
+        self._lost = [call.call_ns for call in run.calls if call.return_ns is None]
         acked = [call for call in returned if call.outcome == "ok"]
         self._acks = sorted(call.return_ns or 0 for call in acked)
         self._write_acks = sorted(call.return_ns or 0 for call in acked if call.writes)

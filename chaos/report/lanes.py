@@ -38,20 +38,15 @@ def lanes(
     calls: Iterable[Call], start_ns: int, end_ns: int, *, columns: int, lanes_max: int, slow_from_ms: float
 ) -> list[Lane]:
     """One lane a client in the order of their ids; beyond `lanes_max` clients, neighbours share one."""
-    in_sight = [call for call in calls if call.call_ns <= end_ns and _end(call, end_ns) >= start_ns]
+    in_sight = [call for call in calls if call.call_ns <= end_ns and call.until_ns >= start_ns]
     labels = _labels(sorted({call.client for call in in_sight}), lanes_max)
     cells = {label: bytearray(columns) for label in labels.values()}
     scale = columns / max(end_ns - start_ns, 1)
     for call in in_sight:
         first = min(max(int((call.call_ns - start_ns) * scale), 0), columns - 1)
-        last = min(max(int((_end(call, end_ns) - start_ns) * scale), first), columns - 1)
+        last = min(max(int((call.until_ns - start_ns) * scale), first), columns - 1)
         _raise(cells[labels[call.client]], first, last, _code(call, slow_from_ms))
     return [Lane(label, _runs(cell)) for label, cell in cells.items()]
-
-
-def _end(call: Call, otherwise_ns: int) -> int:
-    """A call that never came back lasts to the end of the picture."""
-    return otherwise_ns if call.return_ns is None else call.return_ns
 
 
 def _labels(clients: list[int], lanes_max: int) -> dict[int, str]:

@@ -10,6 +10,7 @@ from chaos.report.leaders import Leadership
 
 ROWS_MAX: Final = 14
 OTHERS: Final = "others"
+EVERYONE: Final = "all"
 
 
 @dataclass(slots=True)
@@ -28,11 +29,16 @@ def cluster_rows(members: list[str], led: list[Leadership], faults: list[dict[st
         rows[each.member].led.append(each)
     for number, fault in enumerate(faults, 1):
         target = str(fault.get("target", "")) or OTHERS
-        for name in _named(target, list(rows)) or [target if len(rows) < ROWS_MAX else OTHERS]:
+        for name in _named(target, members if target == EVERYONE else list(rows)) or [
+            target if len(rows) < ROWS_MAX else OTHERS
+        ]:
             rows.setdefault(name, Row(name)).faults.append(number)
     return list(rows.values())
 
 
 def _named(target: str, names: list[str]) -> list[str]:
-    """Those of `names` that stand in `target` as whole words: `store-1,store-2`, `store-1 -> store-3`."""
+    """Those of `names` that stand in `target` as whole words, such as
+    `store-1,store-2` and `store-1 -> store-3`; all of them for `all`."""
+    if target == EVERYONE:
+        return names
     return [name for name in names if re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", target)]

@@ -126,7 +126,8 @@ class _Timeline:
         for number, fault, x, _ in self._faults():
             wide = _CHARACTER * len(str(number)) + 8
             if x >= free:
-                label = svg.rect(x, 2, wide, 14, "flag") + svg.text(
+                class_ = "flag idle" if has_no_effect(fault) else "flag"
+                label = svg.rect(x, 2, wide, 14, class_) + svg.text(
                     x + wide / 2, 13, str(number), "flag middle"
                 )
                 told = svg.element("title", escape(_fault_title(number, fault)))

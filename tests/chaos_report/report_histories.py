@@ -54,7 +54,7 @@ def make_history(
     pause_ms: float = 400.0,
 ) -> History:
     """`operations` over `length_s` seconds; a call that meets the first `pause_ms` of a fault of a store
-    waits for their end, and then three in thirty are of unknown outcome, one is refused."""
+    waits for their end, and then eight in thirty are of unknown outcome, two are refused."""
     rng = random.Random(seed)
     history = History(
         {"format": 1, "seed": seed, "commit": "abc", "members": ["store-1", "store-2", "store-3"]}
@@ -70,7 +70,7 @@ def make_history(
                 start_ms = broken["start_ns"] / MS
                 if "store" in broken["target"] and start_ms <= now_ms < start_ms + pause_ms:
                     took_ms += start_ms + pause_ms - now_ms + rng.uniform(0, 50)
-                    outcome = rng.choices(("ok", "unknown", "fail"), (26, 3, 1))[0]
+                    outcome = rng.choices(("ok", "unknown", "fail"), (20, 8, 2))[0]
             kind = rng.choice(("put", "put", "get"))
             history.operations.append(
                 operation(

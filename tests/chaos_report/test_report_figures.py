@@ -202,3 +202,15 @@ def test_what_the_harness_asks_at_the_end_is_no_load() -> None:
     assert [call.client for call in run.harness] == [9_000] * 3
     assert (run.clients, run.start_ns, run.load_end_ns) == ([1], 100 * MS, 994 * MS)
     assert run.end_ns == 22_000 * MS
+
+
+def test_a_call_that_never_came_back_lasts_until_its_client_calls_again() -> None:
+    operations = [
+        operation(1, 1, 100, None, outcome="unknown"), operation(2, 1, 110, 120), operation(1, 2, 500, 600),
+        operation(2, 2, 700, None, outcome="unknown"), operation(3, 1, 890, 900),
+    ]  # fmt: skip
+    run = read_run(History({"format": 1, "started_ns": 0}, operations), [])
+    assert [call.until_ns // MS for call in run.calls] == [500, 120, 600, 900, 900]
+    assert [call.call_ns // MS for call in run.between(450 * MS, 650 * MS)] == [100, 500]
+    assert [call.call_ns // MS for call in run.between(601 * MS, 699 * MS)] == []
+    assert [call.call_ns // MS for call in run.between(800 * MS, 880 * MS)] == [700]

@@ -20,7 +20,9 @@ Json = dict[str, Any]
 def call(
     client: int, start_ms: float, end_ms: float | None, outcome: str = "ok", writes: bool = True
 ) -> Call:
-    return Call(client, round(start_ms * MS), None if end_ms is None else round(end_ms * MS), outcome, writes)
+    """One without an end lasts for a second, as if its client had called again then."""
+    return_ns = None if end_ms is None else round(end_ms * MS)
+    return Call(client, round(start_ms * MS), return_ns, outcome, writes, return_ns or 1_000 * MS)
 
 
 @pytest.mark.parametrize(
@@ -206,8 +208,8 @@ def test_rows_are_members_and_targets() -> None:
     led = [Leadership("store-3", 1, 0, 1), Leadership("store-9", 2, 0, 1)]
     rows = cluster_rows(["store-1", "store-2", "store-3"], led, faults)
     assert [(row.name, row.faults) for row in rows] == [
-        ("store-1", [2]), ("store-2", [1, 6]), ("store-3", [2]), ("store-9", []), ("apiserver-1", [3]),
-        ("all", [4]), ("store-22", [5]),
+        ("store-1", [2, 4]), ("store-2", [1, 4, 6]), ("store-3", [2, 4]), ("store-9", []),
+        ("apiserver-1", [3]), ("store-22", [5]),
     ]  # fmt: skip
     assert [[each.term for each in row.led] for row in rows[2:4]] == [[1], [2]]
 
