@@ -8,8 +8,8 @@ from typing import Any, Final, NamedTuple
 
 from chaos.checkers.history import History
 
-# Everything else asks the store to change something.
-_READS: Final = frozenset(("get", "range", "hash", "status"))
+# Everything else asks to change something. `get` and `list` are verbs of the Kubernetes API too.
+_READS: Final = frozenset(("get", "range", "hash", "status", "list", "watch"))
 
 
 class Call(NamedTuple):
@@ -98,7 +98,7 @@ def _call(operation: dict[str, Any]) -> Call:
         operation["call_ns"],
         operation.get("return_ns"),
         operation["outcome"],
-        operation["kind"] not in _READS,
+        operation["request"].get("verb", operation["kind"]) not in _READS,
         operation.get("return_ns") or operation["call_ns"],
     )
 

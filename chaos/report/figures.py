@@ -147,7 +147,7 @@ class Figures:
         moments = [
             seen["time_ns"]
             for seen in self._observed(fault["start_ns"], until_ns)
-            if seen["kind"] == "reset" and seen.get("component") == fault.get("target")
+            if seen["kind"] == "reset" and seen.get("component") in str(fault.get("target")).split(",")
         ]
         effect = fault.get("effect")
         if isinstance(effect, dict) and "time_ns" in effect:

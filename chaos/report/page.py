@@ -9,7 +9,7 @@ from typing import Any, Final
 from chaos.report import tables, words
 from chaos.report.calls import fault_end_ns
 from chaos.report.figures import FULL_RATE, STRETCH_S
-from chaos.report.summary import Report, has_no_effect
+from chaos.report.summary import Report, has_no_effect, skip_words
 from chaos.report.svg import element
 from chaos.report.timeline import Window, draw_timeline
 from chaos.report.violation import draw_violation
@@ -208,7 +208,10 @@ def _faults(summary: dict[str, Any], closeups: list[int]) -> str:
         for number, fault in enumerate(faults, 1)
         if has_no_effect(fault)
     ]
-    for title, listed in (("Without effect", without), ("Skipped", summary["faults_skipped"])):
+    for title, listed in (
+        ("Without effect", without),
+        ("Skipped", [*map(skip_words, summary["faults_skipped"])]),
+    ):
         if listed:
             items = "".join(element("li", escape(told)) for told in listed)
             parts.append(f"<h3>{title}</h3>" + element("ul", items, class_=title.lower().replace(" ", "-")))

@@ -61,9 +61,9 @@ def make_report(
         "violations_found": len(verdict.violations),
         "first_violation": _first(first, run, around) if first else None,
         "faults": [_fault(*pair, run) for pair in zip(run.faults, figures, strict=True)],
-        "faults_effective": sum(fault.get("effect") is not None for fault in faults),
+        "faults_effective": sum(map(had_effect, faults)),
         "faults_without_effect": [fault["name"] for fault in run.faults if has_no_effect(fault)],
-        "faults_skipped": [skip_words(item) for item in (skipped or header.get("faults_skipped") or [])],
+        "faults_skipped": list(skipped or header.get("faults_skipped") or []),
         "leaders": [led_words(each, run) for each in led],
         "plan": header.get("plan"),
     }
@@ -71,8 +71,12 @@ def make_report(
 
 
 def has_no_effect(fault: Json) -> bool:
-    """Whether it was looked for an effect and none was found."""
-    return "effect" in fault and fault["effect"] is None
+    """Whether it was looked for an effect and none was found: `effect` None, or `effective` false."""
+    return ("effect" in fault and fault["effect"] is None) or fault.get("effective") is False
+
+
+def had_effect(fault: Json) -> bool:
+    return fault.get("effect") is not None or fault.get("effective") is True
 
 
 def invariants(verdict: Verdict) -> list[Json]:
@@ -94,10 +98,10 @@ def latency(calls: list[Call]) -> dict[str, float]:
 
 
 def skip_words(item: Any) -> str:
-    """A skipped fault and why: given as text, or as an object with `name` and `reason`."""
+    """A skipped fault and why: given as text, or as an object with `name` and `why`."""
     if not isinstance(item, dict):
         return str(item)
-    why = item.get("reason") or item.get("why")
+    why = str(item.get("why") or "").removeprefix("skipped: ")
     return f"{item.get('name', '?')}: {why}" if why else str(item.get("name", item))
 
 

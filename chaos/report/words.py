@@ -50,7 +50,7 @@ def several(number: int, noun: str) -> str:
 def effect(fault: dict[str, Any]) -> str:
     """The consequence by which a fault counts as effective."""
     if "effect" not in fault:
-        return _NONE
+        return {True: "had its effect", False: "none", None: _NONE}[fault.get("effective")]
     seen = fault["effect"]
     if seen is None:
         return "none"
@@ -107,7 +107,11 @@ def answer(record: dict[str, Any]) -> str:
 
 
 def _item(item: dict[str, Any]) -> str:
-    words = f"{item['kind']} {_key(item.get('key', ''))}"
+    if "verb" in item:  # of the Kubernetes API
+        return f"{item['verb']} {item.get('name', '')}"
+    if "key" not in item:
+        return f"{item['kind']} {_pairs({name: item[name] for name in item if name != 'kind'})}"
+    words = f"{item['kind']} {_key(item['key'])}"
     if item.get("range_end"):
         words += f" … {_key(item['range_end'])}"
     return words + (f" = {item['value']}" if "value" in item else "")

@@ -26,7 +26,7 @@ def write_report(
     """Write report.json and report.html into the folder `out`.
 
     `faults` are the history's, each with its `effect` if that was looked for (None: it had none) and
-    `detect_ms`. `skipped` are faults that could not be done: text, or objects with `name` and `reason`; else
+    `detect_ms`. `skipped` are faults that could not be done: text, or objects with `name` and `why`; else
     `faults_skipped` of the history's header. A `plan` in the header is shown as the schedule.
     """
     report = make_report(history, verdict, faults, replay_line, list(skipped))

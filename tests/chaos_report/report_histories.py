@@ -126,7 +126,7 @@ def simulated_history(seed: int = 7) -> History:
                 {"at_s": 10.0, "fault": "crash", "choice": 0, "lasts_s": 4.0, "amount": 0.5},
             ],
         },
-        "faults_skipped": [{"name": "partition-nft", "reason": "needs root"}],
+        "faults_skipped": [{"name": "partition-nft", "why": "skipped: needs root"}],
     }  # fmt: skip
     history.observations = [
         role(300, "store-1", 1, "leader"), role(10_700, "store-3", 2, "leader"),

@@ -161,8 +161,9 @@ def test_each_fault_is_a_band_behind_everything(ordinary: Shown) -> None:
         assert band["width"] == pytest.approx(1028 * 4 / 60 * scale, abs=3)
         assert band["height"] > picture["height"] * 0.8
         between = {"x": band["x"] + 3, "y": band["y"] + 2, "width": band["width"] - 6, "height": 8}
-        (tint,) = ordinary.picture.colours(*between.values())
-        assert tint != (255, 255, 255)
+        ((red, _, blue),) = ordinary.picture.colours(*between.values())
+        assert 200 < min(red, blue) < 250
+        assert (red - blue > 10) == (band["name"] == "band")
     assert [band["name"] for band in bands].count("band idle") == 1
     flags = [each["name"] for each in ordinary.measured["numbers"]]
     assert flags == ["flag", "flag", "flag idle", "flag", "flag"]

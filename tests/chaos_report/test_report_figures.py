@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -14,9 +15,11 @@ from chaos.report.figures import FaultFigures, Figures
 Json = dict[str, Any]
 
 
-def costs(operations: list[Json], faults: list[Json], observations: list[Json] = []) -> list[FaultFigures]:  # noqa: B006
+def costs(
+    operations: list[Json], faults: list[Json], observations: Sequence[Json] = ()
+) -> list[FaultFigures]:
     """Of each fault; the run starts at 0."""
-    history = History({"format": 1, "started_ns": 0}, operations, faults=faults, observations=observations)
+    history = History({"format": 1, "started_ns": 0}, operations, faults=faults)
     return Figures(read_run(history, faults), observations).of_faults()
 
 
@@ -75,7 +78,7 @@ def test_rates_and_latencies_before_during_and_after() -> None:
             9,
             id="its connection was lost earlier",
         ),
-        pytest.param([reset(2_009, "store-2")], None, None, id="another's connection"),
+        pytest.param([reset(2_009, "store-0")], None, None, id="another's connection"),
         pytest.param([reset(1_990, "store-1")], None, None, id="before the fault"),
     ],
 )  # fmt: skip
@@ -214,3 +217,19 @@ def test_a_call_that_never_came_back_lasts_until_its_client_calls_again() -> Non
     assert [call.call_ns // MS for call in run.between(450 * MS, 650 * MS)] == [100, 500]
     assert [call.call_ns // MS for call in run.between(601 * MS, 699 * MS)] == []
     assert [call.call_ns // MS for call in run.between(800 * MS, 880 * MS)] == [700]
+
+
+def test_the_kubernetes_api_has_reads_too() -> None:
+    operations = [
+        operation(1, number, number, number + 1, "user", request={"verb": verb})
+        for number, verb in enumerate(("get", "list", "create", "delete"))
+    ]
+    assert [call.writes for call in read_run(History({"format": 1}, operations), []).calls] == [
+        False, False, True, True,
+    ]  # fmt: skip
+
+
+def test_any_of_several_targets_shows_it() -> None:
+    killed = fault("kill-majority", "store-1,store-2", 2_000, 4_000)
+    (cost,) = costs(KILLED, [killed], [reset(2_030, "store-2")])
+    assert cost.detect_ms == 30

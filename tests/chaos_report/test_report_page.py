@@ -150,12 +150,12 @@ def test_a_violation_of_an_unlisted_name_is_not_dropped(tmp_path: Path) -> None:
 def test_report_json(tmp_path: Path) -> None:
     history = live()
     _, _, report = written(
-        tmp_path, history, invalid(history), skipped=[{"name": "cut", "reason": "needs root"}]
+        tmp_path, history, invalid(history), skipped=[{"name": "cut", "why": "needs root"}]
     )
     assert (report["seed"], report["commit"], report["clients"]) == (1, "abc", 4)
     assert report["faults_effective"] == 4
     assert report["faults_without_effect"] == ["partition-one-way"]
-    assert report["faults_skipped"] == ["cut: needs root"]
+    assert report["faults_skipped"] == [{"name": "cut", "why": "needs root"}]
     assert sum(report["outcomes"].values()) == len(history.operations)
     assert {led["term"]: led["member"] for led in report["leaders"]} == {1: "store-1", 2: "store-2"}
     first = report["first_violation"]
@@ -172,11 +172,22 @@ def test_report_json(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_a_fault_may_say_only_whether_it_was_effective(tmp_path: Path) -> None:
+    history = live(kills=0)
+    history.faults = [
+        fault("crash", "2", 5_000, 6_000, effective=True), fault("cut", "1", 9_000, 9_500, effective=False),
+    ]  # fmt: skip
+    _, outline, report = written(tmp_path, history, valid(history))
+    assert (report["faults_effective"], report["faults_without_effect"]) == (1, ["cut"])
+    assert "had its effect" in outline.text
+    assert "2: cut on 1" in outline.text
+
+
 def test_a_simulation_shows_its_schedule_and_what_was_skipped(tmp_path: Path) -> None:
     history = simulated_history()
     _, outline, report = written(tmp_path, history, valid(history))
     assert report["plan"]["mutant"] == "skip-vote"
-    assert report["faults_skipped"] == ["partition-nft: needs root"]
+    assert report["faults_skipped"] == [{"name": "partition-nft", "why": "skipped: needs root"}]
     for told in ("The schedule", "skip-vote", "lose-unsynced", "10.000 s", "partition-nft: needs root"):
         assert told in outline.text
     assert "4: slow-disk on store-3" in outline.text
@@ -242,7 +253,7 @@ def test_lengths_of_time_in_words(value: float | None, told: str) -> None:
         ("journal cut", "journal cut"),
         ({"kind": "term", "term": 3, "leader": "store-2", "time_ns": 1}, "store-2 leads in term 3"),
         ({"kind": "reset", "component": "store-1", "time_ns": 1}, "connection to store-1 lost"),
-        ({"kind": "holder", "lease": "scheduler", "holder": "scheduler-1_27"}, "scheduler-1 holds the scheduler lease"),
+        ({"kind": "holder", "lease": "x", "holder": "scheduler-1_27"}, "scheduler-1 holds the x lease"),
         ({"kind": "term", "time_ns": 1}, "kind term"),
         ({"dropped": 4120, "time_ns": 1}, "dropped 4,120"),
     ],
@@ -250,6 +261,8 @@ def test_lengths_of_time_in_words(value: float | None, told: str) -> None:
 def test_effects_in_words(effect: Any, told: str) -> None:
     assert words.effect({"effect": effect}) == told
     assert words.effect({}) == "–"
+    assert words.effect({"effective": True}) == "had its effect"
+    assert words.effect({"effective": False}) == "none"
 
 
 TXN: Json = {
@@ -277,6 +290,8 @@ def answered(kind: str, response: Json, **fields: Any) -> Json:
             "txn if version of 1 > 2: put 1 = v; delete 2, else nothing",
             "compare failed, revision 9",
         ),
+        (answered("user", {}, request={"verb": "create", "name": "ns/web"}), "create ns/web", "revision 9"),
+        (answered("lease_grant", {}, request={"ttl_s": 5}), "lease_grant ttl_s 5", "revision 9"),
         (operation(1, 1, 0, 1, "put", "unknown"), "put 01 = c1-1", "unknown: timeout"),
         (
             {"type": "event", "watch": 1, "kind": "put", "key": "/c/1", "value": "v", "revision": 4},
