@@ -32,9 +32,9 @@ def draw_page(report: Report) -> str:
             _doubts(summary),
             _violation(report),
             _run(report),
+            element("section", "<h2>Invariants</h2>" + tables.invariants(summary["invariants"])),
             _faults(summary, closeups),
             _closeups(report, closeups),
-            element("section", "<h2>Invariants</h2>" + tables.invariants(summary["invariants"])),
             _plan(summary),
             _details(summary),
         )

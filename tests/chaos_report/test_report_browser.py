@@ -9,13 +9,13 @@ import html
 import importlib.util
 import json
 import re
+import runpy
 import types
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from png_pixels import Picture, Pixel
 from report_histories import invalid, live_faults, make_history, simulated_history, term, valid
 
 from chaos.checkers.history import History
@@ -25,6 +25,7 @@ from chaos.report import write_report
 ROOT: Final = Path(__file__).parents[2]
 Json = dict[str, Any]
 Box = dict[str, float]
+Pixel = tuple[int, int, int]
 
 WIDTH: Final = 1280
 OK, UNKNOWN, LED, HIT = (58, 124, 194), (224, 138, 0), (47, 158, 110), (201, 54, 75)
@@ -51,9 +52,9 @@ document.body.append(told);
 </script>"""
 
 
-def _browser() -> types.ModuleType:
+def _script(name: str) -> types.ModuleType:
     """scripts/ is no package."""
-    spec = importlib.util.spec_from_file_location("scripts_browser", ROOT / "scripts" / "browser.py")
+    spec = importlib.util.spec_from_file_location(f"scripts_{name}", ROOT / "scripts" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -61,7 +62,8 @@ def _browser() -> types.ModuleType:
     return module
 
 
-BROWSER: Final = _browser()
+BROWSER: Final = _script("browser")
+PNG: Final = _script("png_pixels")
 FOUND: Final = BROWSER.find_browser()
 
 pytestmark = pytest.mark.skipif(
@@ -78,7 +80,7 @@ class Shown:
     """What the browser laid out and what it painted."""
 
     measured: dict[str, Any]
-    picture: Picture
+    picture: Any  # scripts/png_pixels.py: Picture
     folder: Path
 
     def lane_ink(self, lane: Box, colour: Pixel) -> int:
@@ -99,7 +101,7 @@ def show(folder: Path, history: History, verdict: Verdict, height: int, dark: bo
     dom = BROWSER.show(FOUND, copy, picture, width=WIDTH, height=height, dark=dark)
     told = re.search(r'<pre id="measured">(.*?)</pre>', dom, re.DOTALL)
     assert told is not None, "the page's script did not run to its end"
-    return Shown(json.loads(html.unescape(told[1])), Picture(picture), folder)
+    return Shown(json.loads(html.unescape(told[1])), PNG.Picture(picture), folder)
 
 
 def live_history(clients: int, operations: int, kills: int) -> History:
@@ -240,3 +242,42 @@ def test_it_prints(tmp_path: Path) -> None:
     document = (tmp_path / "report.pdf").read_bytes()
     assert document.startswith(b"%PDF-")
     assert 1 <= document.count(b"/Type /Page\n") + document.count(b"/Type /Page ") <= 8
+
+
+def test_the_picture_of_the_readme_ends_with_the_timeline(
+    ordinary: Shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    drawing = runpy.run_path(str(ROOT / "scripts" / "chaos_report_picture.py"))
+    picture = ordinary.folder / "readme.png"
+    drawing["draw"](FOUND, ordinary.folder / "report.html", picture)
+    # Narrower than the window of the other tests, so the tiles above may be higher.
+    drawn = PNG.Picture(picture)
+    assert drawn.width == drawing["WIDTH"]
+    assert 700 < drawn.height < 1_300
+    assert drawn.at(drawing["WIDTH"] - 2, drawn.height - 2) == (255, 255, 255)
+
+
+def test_the_picture_in_the_readme_is_one_of_a_valid_run() -> None:
+    path = ROOT / "docs" / "images" / "chaos-report.png"
+    assert path.stat().st_size <= 300_000
+    top = PNG.Picture(path).colours(20, 40, 200, 80)
+    assert sum(count for colour, count in top.items() if _near(colour, VERDICTS["valid"])) > 1_000
+
+
+def test_a_smaller_png_shows_the_same(ordinary: Shown) -> None:
+    small = ordinary.folder / "small.png"
+    PNG.save_small(ordinary.picture, small)
+    assert small.stat().st_size < (ordinary.folder / "picture.png").stat().st_size
+    again = PNG.Picture(small)
+    assert (again.width, again.height) == (ordinary.picture.width, ordinary.picture.height)
+    (badge,) = ordinary.measured["verdict"]
+    box = (badge["x"], badge["y"], badge["width"], badge["height"])
+    painted = again.colours(*box)
+    assert painted[VERDICTS["valid"]] >= ordinary.picture.colours(*box)[VERDICTS["valid"]]
+    away = [
+        sum(abs(one - other) for one, other in zip(again.at(x, y), ordinary.picture.at(x, y), strict=True))
+        for x in range(0, again.width, 7)
+        for y in range(0, again.height, 7)
+    ]
+    assert sum(away) / len(away) < 3
