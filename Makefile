@@ -60,8 +60,9 @@ types: $(VENV)/.dev  ## mypy, strict
 ci-long: $(VENV)/.dev  ## the longer checks of CI
 	@$(BIN)/python -m pytest -m long $(ARGS)
 
-capture: $(VENV)/.dev  ## draw docs/images/demo.svg from a real session
+capture: $(VENV)/.dev  ## draw the pictures in docs/images from a real session and a real chaos run
 	@$(BIN)/python scripts/capture.py
+	@$(BIN)/python scripts/chaos_report_picture.py
 
 chaos: $(VENV)/.dev  ## five minutes of kills over the whole control plane, judged (report in out/chaos)
 	@$(BIN)/python -m chaos live --faults kill --duration 300 --out out/chaos $(ARGS)
