@@ -54,9 +54,11 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """`hosts` machines with a workload each; `workload`: what differs from `WorkloadOptions`' defaults."""
+    """`hosts` machines with a workload each; `numbered`: every second client numbers its writes (exactly
+    once); `workload`: what differs from `WorkloadOptions`' defaults."""
 
     hosts: int = 2
+    numbered: bool = False
     workload: dict[str, Any] | None = None
 
     def options(self, host: int, seed: int) -> WorkloadOptions:
@@ -132,19 +134,25 @@ class _World:
             self._stopping.set()
 
     async def _load(self, number: int) -> None:
-        async with self.store.client(self.hosts[number]) as client:
-            workload = Workload(client, self.recorder, self.options[number])
-            async with trio.open_nursery() as nursery:
-
-                async def end() -> None:
-                    await self._stopping.wait()
-                    workload.stopping.set()
-                    await trio.sleep(_FINISH_S)
-                    nursery.cancel_scope.cancel()
-
-                nursery.start_soon(end)
+        """One machine's workload; it finishes what is in flight once faults are over, within a bound."""
+        host = self.hosts[number]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._end, nursery.cancel_scope)
+            async with contextlib.AsyncExitStack() as clients:
+                client = await clients.enter_async_context(self.store.client(host))
+                numbered = None
+                if self.load.numbered:
+                    opened = self.store.client(host, exactly_once=True)
+                    numbered = await clients.enter_async_context(opened)
+                workload = Workload(client, self.recorder, self.options[number], numbered)
+                workload.stopping = self._stopping
                 await workload.run()
-                nursery.cancel_scope.cancel()
+            nursery.cancel_scope.cancel()
+
+    async def _end(self, scope: trio.CancelScope) -> None:
+        await self._stopping.wait()
+        await trio.sleep(_FINISH_S)
+        scope.cancel()
 
     async def _inject(self, injection: Injection) -> None:
         await trio.sleep_until(injection.at_s)

@@ -68,9 +68,12 @@ def _load(rng: Rng) -> dict[str, Any]:
         "clients": rng.choice([1, 2, 3]),
         "keys": rng.choice([3, 12, 40]),
         "watches": rng.choice([0, 1, 2]),
-        "think_s": rng.choice([0.1, 0.4, 1.0, 1.0]),
+        "think_s": rng.choice([0.1, 0.5, 1.0, 2.0]),
+        "lease_clients": rng.choice([0, 1]),
+        "candidates": rng.choice([0, 0, 2]),
+        "compact_every_s": rng.choice([0.0, 8.0]),
     }
-    return {"hosts": rng.choice([1, 2, 3]), "workload": workload}
+    return {"hosts": rng.choice([1, 1, 2, 3]), "numbered": rng.random() < 0.4, "workload": workload}
 
 
 def _some(rng: Rng, faults: Sequence[str] | None) -> list[str]:
