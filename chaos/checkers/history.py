@@ -67,17 +67,13 @@ class History:
     watches: dict[int, Watch] = field(default_factory=dict)
     faults: list[dict[str, Any]] = field(default_factory=list)
     observations: list[dict[str, Any]] = field(default_factory=list)
+    # The last write that the harness made after the load; what came before it is decided.
+    barrier: Operation | None = None
 
     @property
     def log_watch(self) -> Watch | None:
         """The watch since revision 1 from which the log is taken."""
         return next((watch for watch in self.watches.values() if watch.log), None)
-
-    @property
-    def barrier(self) -> Operation | None:
-        """The last write that the harness made after the load; what came before it is decided."""
-        barriers = [op for op in self.operations if op.get("barrier") and op["outcome"] == "ok"]
-        return max(barriers, key=lambda op: int(op["revision"]), default=None)
 
 
 class HistoryError(Exception):
@@ -114,6 +110,8 @@ def _read(lines: Iterable[bytes]) -> History:
             elif record["type"] == "op":
                 _check_operation(record)
                 history.operations.append(record)
+                if "barrier" in record:
+                    _note_barrier(history, record)
             elif record["type"] == "event":
                 _check_event(record)
                 history.watches[record["watch"]].events.append(record)
@@ -138,6 +136,13 @@ def _check_operation(record: Operation) -> None:
     record["call_ns"], record["return_ns"]
     if record["outcome"] == "ok":
         record["response"], record["revision"]
+
+
+def _note_barrier(history: History, record: Operation) -> None:
+    """Of several that were acknowledged the newest counts."""
+    newest = history.barrier
+    if record["outcome"] == "ok" and (newest is None or record["revision"] > newest["revision"]):
+        history.barrier = record
 
 
 def _check_event(record: dict[str, Any]) -> None:

@@ -9,8 +9,8 @@ may be left out.
 
 A history of more than 20,000 operations is judged on its first 20,000, and a key with more than 200 on its
 first 200: up to any moment a linearizable history is linearizable, and what had not returned by then may be
-left out. A search that takes more than
-`STEPS_MAX` steps says nothing of its key, and casts no doubt on the verdict: it is counted.
+left out. A search that takes more than `STEPS_MAX` steps says nothing of its key, and casts no doubt on the
+verdict: it is counted.
 """
 
 from __future__ import annotations

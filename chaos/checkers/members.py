@@ -24,14 +24,13 @@ def check_members(history: History, verdict: Verdict) -> None:
 
 
 def _check_final_reads(history: History, verdict: Verdict) -> None:
-    barriers = [op["revision"] for op in history.operations if op.get("barrier") and op["outcome"] == "ok"]
-    if not barriers:
+    if history.barrier is None:
         return
-    barrier = max(barriers)
+    barrier = history.barrier["revision"]
     read = {
         operation.get("read_from", operation["request"]["member"])
         for operation in history.operations
-        if operation.get("final") and operation["outcome"] == "ok" and operation["revision"] >= barrier
+        if "final" in operation and operation["outcome"] == "ok" and operation["revision"] >= barrier
     }
     missing = set(history.header.get("members", [])) - read
     if missing:

@@ -67,23 +67,33 @@ class _RevisionOrder:
         for operation in self._history.operations:
             if operation["outcome"] != "ok":
                 continue
-            revision, kind = operation["revision"], operation["kind"]
-            if kind in _READS:
-                changes: list[Change] = []
-            else:
-                changes = acknowledged_changes(operation)
-            if changes:
-                if log.get(revision) == changes and revision not in explained:
+            revision, kind, request = operation["revision"], operation["kind"], operation["request"]
+            if kind == "put":
+                is_read = 0
+                # Most writes are puts that are where they should be: without detours.
+                wanted = [(request["key"], request["value"])]
+                if log.get(revision) == wanted and revision not in explained:
                     explained[revision] = operation
                 else:
-                    self._claim(operation, revision, changes)
-            elif kind not in _NOT_REPLAYED:
+                    self._claim(operation, revision, acknowledged_changes(operation))
+            elif kind in _READS:
+                is_read = 1
                 reads[revision].append(operation)
-            if not operation.get("serializable"):
-                is_read = not changes and kind != "lease_revoke"
+            else:
+                is_read = self._place_other(operation, revision, kind)
+            if "serializable" not in operation:
                 placed.append((operation["return_ns"], 2 * revision + is_read, operation))
         self._real_time = RealTime(placed)
         self._real_time.check(self._verdict)
+
+    def _place_other(self, operation: Operation, revision: int, kind: str) -> int:
+        """Whether it has the place of a read. A revoke of a lease without keys changes nothing."""
+        changes = acknowledged_changes(operation)
+        if changes:
+            self._claim(operation, revision, changes)
+        elif kind not in _NOT_REPLAYED:
+            self._reads[revision].append(operation)
+        return not changes and kind != "lease_revoke"
 
     def _claim(self, operation: Operation, revision: int, wanted: list[Change]) -> None:
         found = self._log.get(revision)
