@@ -85,9 +85,14 @@ class ClusterWorld:
     """All hosts. Nothing runs before `start`."""
 
     def __init__(
-        self, seed: int, settings: ClusterSettings, nursery: trio.Nursery, recorder: MemoryRecorder
+        self,
+        seed: int,
+        settings: ClusterSettings,
+        nursery: trio.Nursery,
+        door: ApiDoor,
+        recorder: MemoryRecorder,
     ) -> None:
-        self.seed, self.settings, self.recorder = seed, settings, recorder
+        self.seed, self.settings, self.door, self.recorder = seed, settings, door, recorder
         self.network = SimNetwork(seeded_rng(f"network-{seed}"), delay_s=settings.delay_s)
         self.hosts: dict[str, Host] = {}
         for kind in KINDS:
@@ -97,7 +102,6 @@ class ClusterWorld:
         self.disks = {name: SimDisk(seeded_rng(f"{name}-{seed}")) for name in self.names("store")}
         self.store_clients = {name: Address(name, 2379) for name in self.names("store")}
         self.api_servers = {name: Address(name, 6443) for name in self.names("apiserver")}
-        self.door = ApiDoor(recorder)
         self.storages: dict[str, RecordedStorage] = {}
         self._nursery = nursery
         self._run_kind: dict[str, Callable[[Host, _Machine], Awaitable[Any]]] = {
