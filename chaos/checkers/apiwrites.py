@@ -1,4 +1,4 @@
-"""Writes through the API: whose they were, with which fencing token and preconditions, and what became of them."""
+"""Writes through the API: whose, with which fencing token and preconditions, and what became of them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from chaos.checkers.verdict import Verdict
 Json = dict[str, Any]
 
 # Who is fenced by which Lease, and who else deletes by itself.
+_LEASES_PREFIX: Final = "/registry/coordination.k8s.io/leases/kube-system/"
 _LEASE_OF: Final = {
-    "system:kube-scheduler": "/registry/coordination.k8s.io/leases/kube-system/kube-scheduler",
-    "system:kube-controller-manager": "/registry/coordination.k8s.io/leases/kube-system/kube-controller-manager",
+    f"system:{name}": _LEASES_PREFIX + name for name in ("kube-scheduler", "kube-controller-manager")
 }
 _NODE_USER: Final = "system:node:"
 _NAMED: Final = {"api": 4, "apis": 5}  # segments of a path up to a cluster-scoped object's name
@@ -25,7 +25,7 @@ class _Log:
     def __init__(self, history: History) -> None:
         self.revision_after: dict[tuple[str, int], int] = {}  # (key, its revision before) -> of the change
         self.touched: dict[int, set[str]] = {}
-        self._lease: dict[str, list[tuple[int, int]]] = {}  # (revision, create revision from then on, 0: none)
+        self._lease: dict[str, list[tuple[int, int]]] = {}  # (revision, its create revision then, or 0)
         modified: dict[str, int] = {}
         watch = history.log_watch
         for event in () if watch is None else watch.events:

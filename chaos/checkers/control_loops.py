@@ -10,14 +10,15 @@ Two promises are worded so that they hold for any order of events that a correct
 * C3, when a control loop creates a pod: the live pods (neither deleted nor finished) that the ReplicaSet
   has then are at most its spec.replicas, as of some generation not older than status.observedGeneration;
   the controller says with it how much it had seen, and later sizes it may or may not have seen. The same
-  for the pods of all ReplicaSets that a Deployment has made, with spec.replicas and the surge. What was
-  adopted is not counted: nobody chose it to be there.
+  for the pods of all ReplicaSets that a Deployment has made, with spec.replicas and the surge as of some
+  generation that the Deployment's controller may have had in mind when it wrote a size that a ReplicaSet's
+  controller may still act on. What was adopted is not counted: nobody chose it to be there.
 * C5, when a pod is bound: what is bound to the node and not finished fits its allocatable.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from chaos.checkers.apiwrites import check_fencing, check_preconditions, check_user_writes
 from chaos.checkers.history import History
@@ -66,7 +67,7 @@ def judge_control_loops(history: History) -> Verdict:
     verdict = Verdict()
     bound, sizes, nodes, leases = _Bound(), _Sizes(), _Nodes(), _Leases()
     objects = Objects()
-    for objects, change in changes(history):  # noqa: B007  the last one is judged below
+    for objects, change in changes(history):
         verdict.count("changes")
         bound.take(change, verdict)
         sizes.take(objects, change, verdict)
@@ -106,54 +107,88 @@ class _Bound:
 
 
 class _Sizes:
-    """C3. By uid: the sizes that each ReplicaSet and Deployment was given, as (generation, pods)."""
+    """C3. By uid: the sizes that each ReplicaSet and Deployment was given, and what it said it had seen."""
 
     def __init__(self) -> None:
-        self._given: dict[str, list[tuple[int, int]]] = {}
+        self._given: dict[str, list[_Size]] = {}
+        self._observed: dict[str, list[tuple[int, int]]] = {}  # (revision, observedGeneration from then on)
         self._made_by: dict[str, str] = {}  # what was created with a controller -> that controller
 
     def take(self, objects: Objects, change: Change, verdict: Verdict) -> None:
         obj = change.new
         if obj is None:
             return
-        if change.resource == REPLICA_SETS:
-            self._given.setdefault(uid_of(obj), []).append((generation_of(obj), replicas_of(obj)))
-        elif change.resource == DEPLOYMENTS:
-            self._given.setdefault(uid_of(obj), []).append((generation_of(obj), pods_max(obj)))
+        if change.resource in (REPLICA_SETS, DEPLOYMENTS):
+            self._note(obj, change.revision)
         if change.created and (controller := controller_uid(obj)) is not None:
             self._made_by[uid_of(obj)] = controller
             if change.resource == PODS:
                 self._check(objects, change, controller, verdict)
+
+    def _note(self, obj: Json, revision: int) -> None:
+        sizes = self._given.setdefault(uid_of(obj), [])
+        if not sizes or sizes[-1].generation != generation_of(obj):
+            pods = pods_max(obj) if "strategy" in obj["spec"] else replicas_of(obj)
+            sizes.append(_Size(revision, generation_of(obj), pods))
+        self._observed.setdefault(uid_of(obj), []).append((revision, observed_generation_of(obj)))
 
     def _check(self, objects: Objects, change: Change, controller: str, verdict: Verdict) -> None:
         replica_set = objects.uid(controller)
         if replica_set is None:
             return
         verdict.count("pods created by control loops")
-        self._compare("its ReplicaSet", replica_set, self._live(objects, controller), change, verdict)
+        allowed = self._allowed(replica_set, change.revision)
+        self._compare(
+            "its ReplicaSet", replica_set, self._live(objects, controller), allowed, change, verdict
+        )
         deployment = objects.uid(self._made_by.get(controller, ""))
         if deployment is not None:
             siblings = objects.controlled_by(uid_of(deployment))
-            made = [uid_of(rs) for rs in siblings if self._made_by.get(uid_of(rs)) == uid_of(deployment)]
-            live = sum(self._live(objects, uid) for uid in made)
-            self._compare("its Deployment", deployment, live, change, verdict)
+            made = [rs for rs in siblings if self._made_by.get(uid_of(rs)) == uid_of(deployment)]
+            if replica_set not in made:
+                return  # it was orphaned meanwhile
+            live = sum(self._live(objects, uid_of(rs)) for rs in made)
+            seen_at = min(self._size_seen_at(rs, change.revision) for rs in made)
+            allowed = self._allowed(deployment, seen_at)
+            self._compare("its Deployment", deployment, live, allowed, change, verdict)
 
     def _live(self, objects: Objects, uid: str) -> int:
         return sum(
             is_live(pod) and self._made_by.get(uid_of(pod)) == uid for pod in objects.controlled_by(uid)
         )
 
-    def _compare(self, whose: str, owner: Json, live: int, change: Change, verdict: Verdict) -> None:
-        observed = observed_generation_of(owner)
-        given = self._given[uid_of(owner)]
-        allowed = max(pods for generation, pods in given if generation >= observed)
+    def _allowed(self, owner: Json, revision: int) -> int:
+        """The largest size that may have been acted on by whoever decided at `revision` or later."""
+        observed = 0
+        for at, generation in self._observed[uid_of(owner)]:
+            if at > revision:
+                break
+            observed = generation
+        return max(size.pods for size in self._given[uid_of(owner)] if size.generation >= observed)
+
+    def _size_seen_at(self, replica_set: Json, now: int) -> int:
+        """When the oldest size was decided that its controller may still act on."""
+        observed = observed_generation_of(replica_set)
+        if observed == generation_of(replica_set):
+            return now
+        return min(size.revision for size in self._given[uid_of(replica_set)] if size.generation >= observed)
+
+    def _compare(
+        self, whose: str, owner: Json, live: int, allowed: int, change: Change, verdict: Verdict
+    ) -> None:
         if live > allowed:
             verdict.add(
                 "C3",
-                f"{name_of(change.key)}, created at revision {change.revision}, is live pod {live} of {whose} "
-                f"{owner['metadata']['name']}, which may have {allowed}",
+                f"{name_of(change.key)}, created at revision {change.revision}, is live pod {live} of "
+                f"{whose} {owner['metadata']['name']}, which may have {allowed}",
                 change.event,
             )
+
+
+class _Size(NamedTuple):
+    revision: int  # at which it was written
+    generation: int
+    pods: int
 
 
 class _Nodes:
@@ -179,8 +214,8 @@ class _Nodes:
             if resource in room and amount > quantity(room[resource]) + 1e-9:
                 verdict.add(
                     "C5",
-                    f"{name_of(change.key)} was bound at revision {change.revision} to {name}, whose pods now "
-                    f"take {amount:g} {resource} of {room[resource]}",
+                    f"{name_of(change.key)} was bound at revision {change.revision} to {name}, whose pods "
+                    f"now take {amount:g} {resource} of {room[resource]}",
                     change.event,
                 )
 

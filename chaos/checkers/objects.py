@@ -24,7 +24,8 @@ DEPLOYMENTS: Final = "apps/deployments"
 LEASES: Final = "coordination.k8s.io/leases"
 _FINISHED: Final = ("Succeeded", "Failed")
 _SUFFIXES: Final = {
-    "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40,
+    "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12,
+    "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40,
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What is still to be done for a set of objects to be at rest, one sentence each; nothing: it has converged."""
+"""What a set of objects lacks to be at rest, one sentence each; nothing: it has converged."""
 
 from __future__ import annotations
 
@@ -51,8 +51,9 @@ def unsettled(objects: Objects) -> Iterator[str]:
 
 
 def _workload(key: str, obj: Json, counts: tuple[str, ...]) -> Iterator[str]:
-    if observed_generation_of(obj) != generation_of(obj):
-        yield f"{name_of(key)} is at generation {generation_of(obj)}, observed is {observed_generation_of(obj)}"
+    generation, observed = generation_of(obj), observed_generation_of(obj)
+    if observed != generation:
+        yield f"{name_of(key)} is at generation {generation}, observed is {observed}"
     if obj["spec"].get("paused"):
         return
     status = obj.get("status") or {}

@@ -1,6 +1,6 @@
-"""Watches of the API against the log: A2. Observations of kind `seen` tell, in order, what a client of the API
-was shown of one resource: a whole list (`replace`), an event (`apply`), or that there is nothing more up to
-a resourceVersion (`progress`)."""
+"""Watches of the API against the log: A2. Observations of kind `seen` tell, in order, what a client of the
+API was shown of one resource: a whole list (`replace`), an event (`apply`), or that there is nothing more up
+to a resourceVersion (`progress`)."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ class _Reader:
 
     def _progress(self, record: Json) -> None:
         if self._next < len(self._log) and self._log[self._next][0] <= record["revision"]:
-            missed = self._log[self._next]
-            what = f"{missed[1]} at revision {missed[0]} was never shown, though {record['revision']} was reached"
+            missed, reached = self._log[self._next], record["revision"]
+            what = f"{missed[1]} at revision {missed[0]} was never shown, though {reached} was reached"
             self._violate(record, what)
             while self._next < len(self._log) and self._log[self._next][0] <= record["revision"]:
                 self._step()

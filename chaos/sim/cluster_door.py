@@ -1,4 +1,4 @@
-"""The door of every simulated API server: what comes in is written down, and what goes wrong there goes wrong.
+"""The door of every simulated API server: requests are written down, and faults of a server happen here.
 
 A patch of `Router.handle` from outside, for one run. Which server it is says the task's host.
 """

@@ -23,6 +23,7 @@ from raftkube.rng import Rng, seeded_rng
 
 _LEASES: Final = "/registry/coordination.k8s.io/leases/kube-system/kube-"
 _CONTROLS: Final = ("controller-manager", "scheduler")
+_LOOK_S: Final = 0.1
 _READERS: Final = ("controller-manager", "scheduler", "kubelet")
 _FIRED_WITHIN_S: Final = 20.0  # an armed fault that nothing sets off goes away
 
@@ -116,12 +117,13 @@ async def _two_leaders(scene: Scene, injection: Injection) -> bool:
     kind = _CONTROLS[injection.choice % 2]
     if (name := scene.leader(kind)) is None:
         return False
+    another = False
     scene.world.pause(name)
-    with trio.move_on_after(injection.lasts_s):
-        while scene.leader(kind) in (None, name):
-            await trio.sleep(0.1)
+    for _ in range(int(injection.lasts_s / _LOOK_S)):
+        await trio.sleep(_LOOK_S)
+        if another := scene.leader(kind) not in (None, name):
+            break
     await trio.sleep(injection.amount)
-    another = scene.leader(kind) not in (None, name)
     scene.world.resume(name)
     return another
 
@@ -340,7 +342,7 @@ FAULTS: Final[dict[str, Fault]] = {
     "kill-scheduler": Fault("SIGKILL, mostly of the leader", _kill("scheduler"), (0.2, 10)),
     "pause-scheduler": Fault("SIGSTOP, mostly of the leader", _pause("scheduler"), (1, 15)),
     "partition-scheduler": Fault("it is cut off", _partition("scheduler"), (1, 15)),
-    "kill-kubelet": Fault("SIGKILL of a kubelet; its nodes are lost if it takes long", _kill("kubelet"), (0.5, 40)),
+    "kill-kubelet": Fault("SIGKILL of a kubelet; later its nodes are lost", _kill("kubelet"), (0.5, 45)),
     "pause-kubelet": Fault("SIGSTOP of a kubelet", _pause("kubelet"), (1, 30)),
     "partition-kubelet": Fault("a kubelet is cut off", _partition("kubelet"), (1, 30)),
     "reset": Fault("all connections of one host break", _reset),

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import trio
 
 from chaos.checkers.objects import DEPLOYMENTS, NODES, PODS, REPLICA_SETS, Json, Objects, owner_refs
+from chaos.sim.cluster_manifests import deployment, ending_pod, pod_template, replica_set
 from chaos.sim.cluster_world import ClusterWorld
 from chaos.sim.trio_private import HOST
 from raftkube.api.status import ApiError
@@ -25,7 +26,9 @@ _TEAMS: Final = ("team-a", "team-b")
 _REPLICAS_MAX: Final = 4
 _SET_REPLICAS_MAX: Final = 2
 _BARE_MAX: Final = 2
-_LEAVES_S: Final = 5  # how long a pod stays on a node that is lost
+
+
+Send = Callable[[RestClient], Awaitable[Json]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,36 +37,6 @@ class Load:
 
     users: int = 2
     pause_s: float = 3.0
-
-
-def template(app: str, image: str, **annotations: str) -> Json:
-    """A pod template."""
-    tolerations = [
-        {"key": f"node.kubernetes.io/{why}", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": _LEAVES_S}
-        for why in ("not-ready", "unreachable")
-    ]  # fmt: skip
-    container = {"name": "main", "image": image, "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}}}
-    metadata: Json = {"labels": {"app": app}}
-    if annotations:
-        metadata["annotations"] = {f"raftkube.dev/fake-{k.replace('_', '-')}": v for k, v in annotations.items()}
-    return {"metadata": metadata, "spec": {"containers": [container], "tolerations": tolerations}}
-
-
-def deployment(namespace: str, name: str, replicas: int, image: str, *, recreate: bool = False) -> Json:
-    spec: Json = {
-        "replicas": replicas,
-        "selector": {"matchLabels": {"app": name}},
-        "template": template(name, image),
-        "revisionHistoryLimit": 2,
-    }
-    if recreate:
-        spec["strategy"] = {"type": "Recreate"}
-    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"namespace": namespace, "name": name}, "spec": spec}  # fmt: skip
-
-
-def replica_set(namespace: str, name: str, replicas: int) -> Json:
-    spec = {"replicas": replicas, "selector": {"matchLabels": {"app": name}}, "template": template(name, "v1")}
-    return {"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {"namespace": namespace, "name": name}, "spec": spec}  # fmt: skip
 
 
 class User:
@@ -75,9 +48,10 @@ class User:
         self._rng: Rng = seeded_rng(f"load-{world.seed}-{number}")
         self._count = 0
         acts: list[tuple[int, Callable[[], Awaitable[None]]]] = [
-            (5, self._make_workload), (6, self._scale), (6, self._new_image), (2, self._pause), (2, self._roll_back),
-            (2, self._delete_workload), (4, self._delete_pod), (3, self._bare_pod), (2, self._set), (1, self._drain),
-            (2, self._uncordon), (1, self._remove_node), (2, self._make_team), (1, self._delete_team),
+            (5, self._make_workload), (6, self._scale), (6, self._new_image), (2, self._pause),
+            (2, self._roll_back), (2, self._delete_workload), (4, self._delete_pod), (3, self._bare_pod),
+            (2, self._set), (1, self._drain), (2, self._uncordon), (1, self._remove_node),
+            (2, self._make_team), (1, self._delete_team),
         ]  # fmt: skip
         self._weights = [weight for weight, _ in acts]
         self._acts = [act for _, act in acts]
@@ -90,38 +64,31 @@ class User:
             await trio.sleep(self._rng.uniform(0.0, 2 * pause_s))
             await self._rng.choices(self._acts, self._weights)[0]()
 
-    async def do(
-        self, verb: str, endpoint: Endpoint, namespace: str, name: str, send: Callable[[RestClient], Awaitable[Json]]
-    ) -> Json | None:  # fmt: skip
-        """Carry out one operation and write it down; the answer, None if there was none or a refusal."""
+    async def do(self, verb: str, endpoint: Endpoint, namespace: str, name: str, send: Send) -> None:
+        """Carry out one operation, and write it down with its answer."""
         self._count += 1
-        prefix = f"/registry/{endpoint.group or 'core'}/{endpoint.plural}/"
+        recorder = self._world.recorder
+        full_name = f"{namespace}/{name}" if namespace else name
+        key = f"/registry/{endpoint.group or 'core'}/{endpoint.plural}/{full_name}"
         record: Json = {
             "type": "op", "client": self._number, "id": self._count, "kind": "user",
-            "request": {"verb": verb, "name": f"{namespace}/{name}" if namespace else name,
-                        "key": f"{prefix}{namespace}/{name}" if namespace else f"{prefix}{name}"},
-            "call_ns": self._world.recorder.now_ns(), "outcome": "ok", "error": None,
+            "request": {"verb": verb, "name": full_name, "key": key},
+            "call_ns": recorder.now_ns(), "outcome": "ok", "error": None,
         }  # fmt: skip
-        answer: Json | None = None
         try:
-            answer = await send(self._client)
-            metadata = answer.get("metadata") or {}
-            if answer.get("kind") not in ("Status", "Scale") and not verb.startswith("delete"):
-                record["response"] = {"resourceVersion": metadata.get("resourceVersion"), "uid": metadata.get("uid")}
+            record["response"] = _told(verb, await send(self._client))
         except ApiError as error:
             record["outcome"] = "unknown" if isinstance(error, IndefiniteApiError) else "fail"
             record["error"] = error.reason
-        record["return_ns"] = self._world.recorder.now_ns()
-        self._world.recorder.write(record)
-        return answer
+        record["return_ns"] = recorder.now_ns()
+        recorder.write(record)
 
     # Workloads ------------------------------------------------------------------------------
 
     async def _make_workload(self) -> None:
         namespace, name = self._rng.choice(_WORKLOADS)
-        body = deployment(
-            namespace, name, self._rng.randint(1, _REPLICAS_MAX), self._image(), recreate=self._rng.random() < 0.15
-        )  # fmt: skip
+        replicas, recreate = self._rng.randint(1, _REPLICAS_MAX), self._rng.random() < 0.15
+        body = deployment(namespace, name, replicas, self._image(), recreate=recreate)
         await self.do("create", at.DEPLOYMENTS, namespace, name, lambda c: c.create(at.DEPLOYMENTS, body))
 
     def _image(self) -> str:
@@ -142,7 +109,7 @@ class User:
 
     async def _new_image(self) -> None:
         namespace, name = self._rng.choice(_WORKLOADS)
-        patch = {"spec": {"template": template(name, self._image())}}
+        patch = {"spec": {"template": pod_template(name, self._image())}}
         await self._patch("set image", at.DEPLOYMENTS, namespace, name, patch)
 
     async def _pause(self) -> None:
@@ -180,8 +147,8 @@ class User:
         namespace, name = self._rng.choice(_SETS)
         size = self._rng.randint(0, _SET_REPLICAS_MAX)
         if f"/registry/{REPLICA_SETS}/{namespace}/{name}" not in self._objects.by_key:
-            body = replica_set(namespace, name, size)
-            await self.do("create", at.REPLICA_SETS, namespace, name, lambda c: c.create(at.REPLICA_SETS, body))
+            body, kind = replica_set(namespace, name, size), at.REPLICA_SETS
+            await self.do("create", kind, namespace, name, lambda client: client.create(kind, body))
         elif self._rng.random() < 0.7:
             await self._patch("scale", at.REPLICA_SETS, namespace, name, {"spec": {"replicas": size}})
         else:
@@ -203,10 +170,8 @@ class User:
             await self._delete(at.PODS, chosen["namespace"], chosen["name"])
             return
         name = f"bare-{self._number}-{self._count}"
-        body = template(name, "v1", run_seconds=str(self._rng.randint(1, 9)), exit_code=self._rng.choice("01"))
-        body |= {"apiVersion": "v1", "kind": "Pod"}
-        body["metadata"] |= {"namespace": "default", "name": name}
-        body["spec"]["restartPolicy"] = "Never"
+        run_s, exit_code = self._rng.randint(1, 9), self._rng.choice("01")
+        body = ending_pod("default", name, run_s=run_s, exit_code=exit_code)
         await self.do("create", at.PODS, "default", name, lambda client: client.create(at.PODS, body))
 
     def _nodes(self) -> list[str]:
@@ -224,7 +189,8 @@ class User:
     async def _uncordon(self) -> None:
         for key, obj in list(self._objects.of(NODES)):
             if obj["spec"].get("unschedulable"):
-                await self._patch("uncordon", at.NODES, "", key.rsplit("/", 1)[1], {"spec": {"unschedulable": None}})
+                node = key.rsplit("/", 1)[1]
+                await self._patch("uncordon", at.NODES, "", node, {"spec": {"unschedulable": None}})
 
     async def _remove_node(self) -> None:
         """A kubelet's machine goes away, and its nodes are deleted; later it comes back."""
@@ -261,3 +227,10 @@ class User:
             namespace, name = key.split("/")[-2:]
             if not owner_refs(obj) and (namespace, name) not in _SETS:
                 await self._delete(at.REPLICA_SETS, namespace, name, propagation="Background")
+
+
+def _told(verb: str, answer: Json) -> Json:
+    """Of an answer that is the object as stored: where it is in the log."""
+    if verb.startswith("delete") or answer.get("kind") in ("Status", "Scale"):
+        return {}
+    return {name: answer["metadata"].get(name) for name in ("uid", "resourceVersion")}

@@ -1,5 +1,5 @@
-"""Who looks on in a simulated cluster and writes down what they see: the complete log from the store, and what
-watches of the API show."""
+"""Who looks on in a simulated cluster and writes down what they see: the complete log from the store, and
+what watches of the API show."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from raftkube.client.watch import WatchEvent
 from raftkube.errors import StoreError
 from raftkube.rng import seeded_rng
 from raftkube.store.client import StoreClient
-from raftkube.wire.store import PUT_EVENT, Event, prefix_end
+from raftkube.wire.store import PUT_EVENT, Event, Range, prefix_end
 
 REGISTRY: Final = b"/registry/"
 _PODS_PREFIX: Final = "/registry/core/pods/"
-_RETRY_S: Final = 0.5
+_CATCH_UP_S: Final = 20.0
+_LOOK_S: Final = 0.1
 
 
 class LogObserver:
@@ -67,6 +68,15 @@ class LogObserver:
         }
         self._world.recorder.write(record)
         self.objects.take(record)
+
+    async def catch_up(self) -> None:
+        """Wait, for a while, until everything that is committed now has been seen."""
+        with trio.move_on_after(_CATCH_UP_S):
+            revision = (await self.client.range(Range(REGISTRY, count_only=True))).revision
+            for _ in range(int(_CATCH_UP_S / _LOOK_S)):
+                if self.watched_up_to >= revision:
+                    return
+                await trio.sleep(_LOOK_S)
 
     async def compact(self) -> bool:
         """Forget what came before what was seen here; whether the store did."""

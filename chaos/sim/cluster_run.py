@@ -5,10 +5,9 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
-from collections.abc import Iterator
 from typing import Any, Final
 
 import structlog
@@ -104,6 +103,7 @@ class _Run:
             else:
                 quiet_since = now
             await trio.sleep(_LOOK_S)
+        await self.observer.catch_up()
         self.world.observe("end", waited_s=round(trio.current_time() - peace_at, 3))
 
     def _at_rest(self) -> bool:
@@ -182,10 +182,10 @@ def draw_cluster_plan(seed: int, duration_s: float, faults: Sequence[str] | None
         duration_s=duration_s,
         settings={
             "history_events": rng.choice((8, 64, 512)),
-            "lease_s": rng.choice((3, 4, 6)),
+            "lease_s": rng.choice((4, 6)),
             "delay_s": rng.choice(((0.0005, 0.003), (0.001, 0.02), (0.005, 0.06))),
         },
-        load={"pause_s": rng.choice((2.0, 3.0, 5.0))},
+        load={"pause_s": rng.choice((3.0, 5.0, 8.0))},
         faults=_schedule(mix, duration_s, mean_s, rng),
     )
 

@@ -198,9 +198,7 @@ class ClusterWorld:
 
     def observe(self, kind: str, **facts: Any) -> None:
         """Write down something that is no operation."""
-        self.recorder.write(
-            {"type": "observe", "kind": kind, "time_ns": self.recorder.now_ns(), **facts}
-        )
+        self.recorder.write({"type": "observe", "kind": kind, "time_ns": self.recorder.now_ns(), **facts})
 
     # What runs on a host --------------------------------------------------------------------
 
@@ -236,9 +234,7 @@ class ClusterWorld:
             vanished_node_quarantine_s=self.settings.vanished_node_quarantine_s,
         )
         config = ControllerManagerConfig(host.name, self.access(), self.settings.election, choice=choice)
-        await run_controller_manager(
-            config, network=machine.network, clock=machine.clock, rng=machine.rng
-        )
+        await run_controller_manager(config, network=machine.network, clock=machine.clock, rng=machine.rng)
 
     async def _scheduler(self, host: Host, machine: _Machine) -> None:
         config = SchedulerConfig(host.name, self.access(), self.settings.election)
@@ -260,9 +256,7 @@ class ClusterWorld:
         client = self.access().client(
             machine.network, user_agent="raftkube-kubelet", clock=machine.clock, rng=machine.rng
         )
-        await run_kubelet(
-            config, client, network=machine.network, clock=machine.clock, rng=machine.rng
-        )
+        await run_kubelet(config, client, network=machine.network, clock=machine.clock, rng=machine.rng)
 
     # Clients --------------------------------------------------------------------------------
 
