@@ -182,7 +182,7 @@ def draw_cluster_plan(seed: int, duration_s: float, faults: Sequence[str] | None
         duration_s=duration_s,
         settings={
             "history_events": rng.choice((8, 64, 512)),
-            "lease_s": rng.choice((4, 6)),
+            "lease_s": rng.choice((4, 6, 8)),
             "delay_s": rng.choice(((0.0005, 0.003), (0.001, 0.02), (0.005, 0.06))),
         },
         load={"pause_s": rng.choice((3.0, 5.0, 8.0))},

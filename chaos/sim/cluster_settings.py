@@ -39,7 +39,7 @@ class ClusterSettings:
     machine: Machine = _MACHINE
     workers: Mapping[str, int] = field(default_factory=_workers)
     vanished_node_quarantine_s: float = 10.0
-    node_grace_s: float = 15.0
+    node_grace_s: float = 20.0
 
     @property
     def raft(self) -> RaftSettings:
