@@ -91,7 +91,7 @@ class _Run:
         heal(self.world)
         peace_at = trio.current_time()
         self.world.observe("peace")
-        quiet_since = tidied_at = float("-inf")
+        quiet_since, tidied_at = peace_at, float("-inf")
         while trio.current_time() < peace_at + CONVERGE_S:
             now = trio.current_time()
             if now - tidied_at >= _TIDY_S:
@@ -164,7 +164,9 @@ def load_from(given: dict[str, Any]) -> Load:
     return Load(**given)
 
 
-def draw_cluster_plan(seed: int, duration_s: float, faults: Sequence[str] | None = None) -> Plan:
+def draw_cluster_plan(
+    seed: int, duration_s: float, faults: Sequence[str] | None = None, *, mutant: str | None = None
+) -> Plan:
     """What this seed does: a mix of some of the named faults (None: of all), how often, on which cluster.
 
     Raises PlanError: there is no fault of that name.
@@ -187,6 +189,7 @@ def draw_cluster_plan(seed: int, duration_s: float, faults: Sequence[str] | None
         },
         load={"pause_s": rng.choice((3.0, 5.0, 8.0))},
         faults=_schedule(mix, duration_s, mean_s, rng),
+        mutant=mutant,
     )
 
 

@@ -71,7 +71,9 @@ class Story:
         self.records.append(record | more)
 
     def seen(self, change: str, revision: int, **more: Any) -> None:
-        self.observe("seen", watch="w", prefix="/registry/core/pods/", change=change, revision=revision, **more)
+        self.observe(
+            "seen", watch="w", prefix="/registry/core/pods/", change=change, revision=revision, **more
+        )
 
     def observe(self, kind: str, **more: Any) -> None:
         self.records.append({"type": "observe", "kind": kind, "time_ns": 0, **more})

@@ -56,7 +56,17 @@ def test_a_run_without_an_end_is_unknown() -> None:
         ("core/nodes/m", node("m") | {"status": {}}),
         ("core/nodes/m", node("m") | {"spec": {"taints": [{"key": "k"}]}}),
     ],
-    ids=["terminating", "unbound", "nowhere", "unready", "too-few", "unobserved", "unrolled", "lost", "tainted"],
+    ids=[
+        "terminating",
+        "unbound",
+        "nowhere",
+        "unready",
+        "too-few",
+        "unobserved",
+        "unrolled",
+        "lost",
+        "tainted",
+    ],
 )
 def test_c1_what_is_left_undone(left: tuple[str, dict[str, Any]]) -> None:
     story = Story()
@@ -111,7 +121,10 @@ def test_c3_finished_deleted_and_adopted_pods_do_not_count() -> None:
     story = Story()
     story.put("apps/replicasets/default/rs", replica_set("rs", 1))
     story.put("core/pods/default/done", pod("done", "d", owner="rs", phase="Succeeded"))
-    going = {"deletionTimestamp": "2025-01-01T00:00:00Z", "ownerReferences": [{"uid": "rs", "controller": True}]}
+    going = {
+        "deletionTimestamp": "2025-01-01T00:00:00Z",
+        "ownerReferences": [{"uid": "rs", "controller": True}],
+    }
     story.put("core/pods/default/going", obj("going", "g", metadata=going))
     story.put("core/pods/default/found", pod("found", "f"))
     story.put("core/pods/default/found", pod("found", "f", owner="rs"))
@@ -200,7 +213,9 @@ def test_l3_a_write_without_a_token() -> None:
     story = Story()
     story.put(LEASE, _lease("a"))
     api = story.request(CONTROLLER_MANAGER, "POST", "/apis/x/y")
-    story.write(api, "core/configmaps/default/c", revision=story.put("core/configmaps/default/c", obj("c", "c")))
+    story.write(
+        api, "core/configmaps/default/c", revision=story.put("core/configmaps/default/c", obj("c", "c"))
+    )
     assert story.broken() == {"L3"}
 
 
