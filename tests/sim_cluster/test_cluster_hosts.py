@@ -1,4 +1,4 @@
-"""Hosts of a simulated cluster: the dead reach nobody, not even from a `finally`; the standing take no step."""
+"""Simulated hosts: the dead reach nobody, not even from a `finally`; those that stand take no step."""
 
 from __future__ import annotations
 

@@ -16,6 +16,9 @@ from object_histories import (
     replica_set,
 )
 
+from chaos.checkers.control_loops import judge_control_loops
+from chaos.checkers.history import history_of
+
 PODS_PATH = "/api/v1/namespaces/default/pods"
 
 
@@ -36,11 +39,7 @@ def test_a_run_without_an_end_is_unknown() -> None:
     story.observe("peace")
     story.put("core/nodes/n", node("n"))
     story.observe("end")
-    records = story.records[:-1]
-    from chaos.checkers.control_loops import judge_control_loops
-    from chaos.checkers.history import history_of
-
-    assert judge_control_loops(history_of(records)).word == "unknown"
+    assert judge_control_loops(history_of(story.records[:-1])).word == "unknown"
 
 
 @pytest.mark.parametrize(
