@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import trio
 
 from chaos.sim.cluster_observers import LogObserver
-from chaos.sim.cluster_world import ClusterWorld
+from chaos.sim.cluster_world import ClusterWorld, identity_of
 from chaos.sim.plan import Injection
 from chaos.sim.trio_private import HOST
 from raftkube.api.status import ApiError
@@ -273,11 +273,23 @@ async def _lost_answers(scene: Scene, injection: Injection) -> bool:
     rng, fired = _rng(injection), trio.Event()
 
     def after(server: str, request: Request) -> None:
-        if rng.random() < 0.2 + 0.6 * injection.amount:
-            fired.set()
+        if rng.random() > 0.2 + 0.6 * injection.amount:
+            return
+        fired.set()
+        if rng.random() < 0.5:
             raise ApiError(504, "Timeout", "the store did not answer in time; it may have happened")
+        for host in _hosts_of(scene, request):
+            scene.world.network.reset(host, server)
 
     return await _armed(scene.world.door.after, after, fired, lasts_s=injection.lasts_s)
+
+
+def _hosts_of(scene: Scene, request: Request) -> list[str]:
+    """Where a request may come from, by who asks."""
+    user = request.peer.common_name if request.peer is not None else ""
+    hosts = [host for host in scene.world.hosts.values() if host.kind not in ("store", "apiserver")]
+    found = [host.name for host in hosts if identity_of(host.kind, host.name).common_name == user]
+    return found or scene.world.users
 
 
 async def _refusals(scene: Scene, injection: Injection) -> bool:
@@ -358,7 +370,7 @@ FAULTS: Final[dict[str, Fault]] = {
         "a component sees nothing for a while, then only the outcome", _unobserved_event, (2, 15), 2
     ),
     "crash-at-bind": Fault("the scheduler is killed between assume and bind", _crash_at_bind, (0.2, 6), 3),
-    "lost-answers": Fault("writes are carried out, their answers lost", _lost_answers, (2, 12), 2),
+    "lost-answers": Fault("writes are carried out, their answers lost", _lost_answers, (2, 12), 4),
     "refusals": Fault("writes are answered with 429, 500 or 503", _refusals, (2, 12), 1),
     "compact": Fault("the store forgets its history", _compact),
 }  # fmt: skip

@@ -103,6 +103,7 @@ class ClusterWorld:
         self.store_clients = {name: Address(name, 2379) for name in self.names("store")}
         self.api_servers = {name: Address(name, 6443) for name in self.names("apiserver")}
         self.storages: dict[str, RecordedStorage] = {}
+        self.users: list[str] = []  # hosts of clients
         self._nursery = nursery
         self._run_kind: dict[str, Callable[[Host, _Machine], Awaitable[Any]]] = {
             "store": self._store,
@@ -266,6 +267,7 @@ class ClusterWorld:
 
     def user(self, name: str) -> RestClient:
         """An administrator's client on the host `name`."""
+        self.users.append(name)
         network = self.network.host(name, ADMIN)
         return self.access().client(
             network, user_agent=name, clock=SimClock(), rng=seeded_rng(f"{name}-{self.seed}")
