@@ -124,6 +124,22 @@ def _read(lines: Iterable[bytes]) -> History:
     return history
 
 
+def history_of(records: Iterable[dict[str, Any]]) -> History:
+    """The same from records in memory. Raises HistoryError naming the record."""
+    history: History | None = None
+    for number, record in enumerate(records, 1):
+        try:
+            if history is None:
+                history = _header(record)
+            else:
+                _add(history, record)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise HistoryError(f"record {number}: {type(error).__name__}: {error}") from error
+    if history is None:
+        raise HistoryError("record 1: the history is empty")
+    return history
+
+
 def _header(record: dict[str, Any]) -> History:
     if record.get("format") != FORMAT:
         raise HistoryError(f"line 1: format is {record.get('format')!r}; this version reads {FORMAT}")

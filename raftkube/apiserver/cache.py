@@ -79,7 +79,7 @@ class ResourceCache:
         self._events: list[CacheEvent] = []
         self._base = 0  # the position of _events[0]
         self._complete_after = 0  # every event above this revision is, or was, in the log
-        self._followers: set[Follower] = set()
+        self._followers: dict[Follower, None] = {}  # in the order of coming, whatever their hashes
         self.listeners: list[Callable[[Stored | None, Stored | None], None]] = []
 
     def __len__(self) -> int:
@@ -124,11 +124,11 @@ class ResourceCache:
 
     def follow(self, follower: Follower) -> None:
         """Call `follower` from now on."""
-        self._followers.add(follower)
+        self._followers[follower] = None
 
     def unfollow(self, follower: Follower) -> None:
         """The opposite of `follow`."""
-        self._followers.discard(follower)
+        self._followers.pop(follower, None)
 
     def apply(self, event: Event) -> None:
         """Take one event of the store."""

@@ -38,7 +38,8 @@ log = structlog.get_logger(__name__)
 @dataclass(frozen=True, slots=True)
 class ApiServerConfig:
     """What one API server is told. tls asks clients for certificates and lets anonymous ones in; store_tls
-    is the store's client certificate, kubelet_tls what kubelets are shown."""
+    is the store's client certificate, kubelet_tls what kubelets are shown. history_events: of each resource,
+    for watches that are resumed."""
 
     name: str
     bind: Address
@@ -48,6 +49,7 @@ class ApiServerConfig:
     kubelet_tls: TlsFiles | None = None
     service_cidr: str = "10.96.0.0/16"
     limits: HttpLimits = field(default_factory=HttpLimits)
+    history_events: int = HISTORY_EVENTS
 
 
 async def run(
@@ -70,7 +72,7 @@ async def run(
     stop = trio.Event() if stop is None else stop
     listener = await network.listen(config.bind, config.tls)
     async with _storage(config, network, clock, rng, storage) as opened, trio.open_nursery() as nursery:
-        cache = WatchCache(opened, catalog.resources, history=HISTORY_EVENTS)
+        cache = WatchCache(opened, catalog.resources, history=config.history_events)
         parts = _parts(config, opened, cache, catalog, network, clock, rng)
         health = Health(opened, cache, stop)
         discovery = Discovery(catalog, server_address=str(listener.address))

@@ -1,7 +1,8 @@
 """Carries out the plans of `core.replica_set`.
 
 A pod's name is drawn here and sent with its generateName, so that a create whose answer was lost can be
-repeated without making a second pod.
+repeated without making a second pod. While it is not known whether a pod was made, its name is kept: the next
+round asks for it before it counts, and makes no other before it has tried that name again.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class ReplicaSetController:
         self._events = context.recorder(self.name)
         self._sets = context.tracked(REPLICA_SETS)
         self._pods = context.tracked(PODS)
+        self._doubtful: dict[str, list[str]] = {}  # ReplicaSet's uid -> names of pods that may be there
         self._sets.on_change(self._set_changed)
         self._pods.on_change(self._pod_changed)
 
@@ -57,6 +59,8 @@ class ReplicaSetController:
     def _set_changed(self, old: Object | None, new: Object | None) -> None:
         if new is not None:
             self.queue.add(object_key(new))
+        elif old is not None:
+            self._doubtful.pop(old["metadata"]["uid"], None)
 
     def _pod_changed(self, old: Object | None, new: Object | None) -> None:
         for pod in (old, new):
@@ -77,10 +81,11 @@ class ReplicaSetController:
     async def reconcile(self, key: str) -> None:
         """Claim, create or delete pods, then report."""
         await self._sets.caught_up()
-        await self._pods.caught_up()
         replica_set = self._sets.get_key(key)
         if replica_set is None:
             return
+        await self._resolve_doubts(replica_set)
+        await self._pods.caught_up()
         planned = core.plan(self._observe(replica_set), now=self._clock.wall())
         await self._claim(replica_set, planned)
         error = await self._scale(replica_set, planned)
@@ -134,6 +139,15 @@ class ReplicaSetController:
 
     # Pods -----------------------------------------------------------------------------------
 
+    async def _resolve_doubts(self, replica_set: Object) -> None:
+        """What is there must be in the cache before anything is counted. Raises ApiError: no answer."""
+        names = self._doubtful.get(replica_set["metadata"]["uid"], [])
+        for name in list(names):
+            found = await self._pods.find(name, replica_set["metadata"]["namespace"])
+            if found is not None:
+                self._pods.wrote(found)
+                names.remove(name)
+
     async def _create(self, replica_set: Object, count: int) -> ApiError | None:
         """In batches that double, so that a quota or a broken template costs one refusal, not hundreds."""
         batch, left = _FIRST_BATCH, count
@@ -147,35 +161,51 @@ class ReplicaSetController:
         return None
 
     async def _create_pod(self, replica_set: Object) -> None:
-        name = generate_name(core.name_prefix(replica_set), name_suffix(self._rng))
+        doubtful = self._doubtful.get(replica_set["metadata"]["uid"])
+        name = doubtful.pop() if doubtful else None
+        pod = core.new_pod(replica_set, name or self._new_name(replica_set))
         try:
-            await self._create_once(replica_set, core.new_pod(replica_set, name))
+            await self._create_once(replica_set, pod, doubtful=name is not None)
         except FencingTokenStale:
             raise
         except ApiError as error:
             if not namespace_ends(error):
                 self._events.warning(replica_set, "FailedCreate", f"Error creating: {error.message}")
             raise
-        self._events.normal(replica_set, "SuccessfulCreate", f"Created pod: {name}")
+        self._events.normal(replica_set, "SuccessfulCreate", f"Created pod: {pod['metadata']['name']}")
 
-    async def _create_once(self, replica_set: Object, pod: Object) -> None:
-        """Create under this name; after a missing answer again, until it is known to be there."""
-        for attempt in range(_CREATE_ATTEMPTS):
-            try:
-                await self._pods.create(pod)
-                return
-            except IndefiniteApiError:
-                if attempt + 1 == _CREATE_ATTEMPTS:
-                    raise
-            except ApiError as error:
-                if error.reason != "AlreadyExists":
-                    raise
-                await self._recognize(replica_set, pod, error)
-                return
+    def _new_name(self, replica_set: Object) -> str:
+        return generate_name(core.name_prefix(replica_set), name_suffix(self._rng))
+
+    async def _create_once(self, replica_set: Object, pod: Object, *, doubtful: bool) -> None:
+        """Create under this name; after a missing answer again, until it is known to be there.
+
+        doubtful: it may be there already. That a repetition is refused says nothing of what came before it.
+        """
+        try:
+            for attempt in range(_CREATE_ATTEMPTS):
+                try:
+                    await self._pods.create(pod)
+                    return
+                except IndefiniteApiError:
+                    doubtful = True
+                    if attempt + 1 == _CREATE_ATTEMPTS:
+                        raise
+        except ApiError as error:
+            taken = error.reason == "AlreadyExists"
+            if doubtful or taken:
+                uid = replica_set["metadata"]["uid"]
+                self._doubtful.setdefault(uid, []).append(pod["metadata"]["name"])
+            if not taken:
+                raise
+            await self._recognize(replica_set, pod, error)
 
     async def _recognize(self, replica_set: Object, pod: Object, error: ApiError) -> None:
         """The name is taken: by us, through a create whose answer was lost, or (raises) by another."""
         found = await self._pods.find(pod["metadata"]["name"], pod["metadata"]["namespace"])
+        names = self._doubtful.get(replica_set["metadata"]["uid"], [])
+        if pod["metadata"]["name"] in names:
+            names.remove(pod["metadata"]["name"])
         if found is None or not controlled_by(found, replica_set):
             raise error
         self._pods.wrote(found)

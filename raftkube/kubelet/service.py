@@ -16,7 +16,7 @@ from raftkube.clock import Clock
 from raftkube.disk import SystemDisk
 from raftkube.kubelet.api_access import ApiNodes, ApiPods
 from raftkube.kubelet.core.backoff import BackoffPolicy
-from raftkube.kubelet.core.node import NodeSpec
+from raftkube.kubelet.core.node import Machine, NodeSpec
 from raftkube.kubelet.node_loop import NodeLoop, NodeTimes, this_machine
 from raftkube.kubelet.pod_loop import PodLoop
 from raftkube.kubelet.runtimes.base import Runtime
@@ -37,6 +37,8 @@ _FAKE_WORKERS = 64
 @dataclass(frozen=True, slots=True)
 class KubeletConfig:
     """`fake_nodes`: with the fake runtime, so many nodes named NAME-0, NAME-1, …; 0 means one node NAME.
+    `root_dir`: "" for none, which only the fake runtime can do without. `machine`: what the nodes say of
+    their machine; None: the truth.
 
     All pods share the node's address and this machine's network.
     """
@@ -52,6 +54,7 @@ class KubeletConfig:
     rotation: Rotation = Rotation()  # noqa: RUF009  immutable
     backoff: BackoffPolicy = BackoffPolicy()  # noqa: RUF009  immutable
     times: NodeTimes = NodeTimes()  # noqa: RUF009  immutable
+    machine: Machine | None = None
 
     @property
     def node_names(self) -> list[str]:
@@ -74,7 +77,7 @@ async def run(
     `started` gives the address of its server, once its nodes are registered and its pods observed.
     Raises ConfigError: the root directory or the port cannot be used.
     """
-    disk = SystemDisk(config.root_dir)
+    disk = SystemDisk(config.root_dir) if config.root_dir else None
     try:
         listener = await network.listen(config.listen, config.tls)
         runtime = make_runtime(config, clock=clock, rng=rng)
@@ -101,7 +104,8 @@ async def run(
             log.info("kubelet_ready", node=config.name, address=str(address), runtime=config.runtime)
             task_status.started(address)
     finally:
-        disk.close()
+        if disk is not None:
+            disk.close()
 
 
 def make_runtime(config: KubeletConfig, *, clock: Clock, rng: Rng) -> Runtime:
@@ -148,7 +152,7 @@ async def _keep_nodes(
     one = "" if config.fake_nodes else f"metadata.name={config.name}"
     cache = Informer(client, NODES, rng=rng, field_selector=one)
     await nursery.start(cache.run)
-    machine = this_machine(config.root_dir)
+    machine = config.machine or this_machine(config.root_dir)
     async with trio.open_nursery() as starting:
         for name in config.node_names:
             labels = _FAKE_LABELS if config.runtime == "fake" else ()

@@ -7,8 +7,16 @@ from typing import Any
 import trio
 from trio.testing import MockClock
 
+from raftkube.api.quantity import canonicalize
 from raftkube.api.status import ApiError, conflict, unavailable
-from raftkube.kubelet.core.node import LEASE_NAMESPACE, Machine, NodeSpec, make_node
+from raftkube.kubelet.core.node import (
+    LEASE_NAMESPACE,
+    Machine,
+    NodeSpec,
+    is_due,
+    make_node,
+    node_status,
+)
 from raftkube.kubelet.node_loop import NodeLoop, this_machine
 from raftkube.rng import seeded_rng
 
@@ -138,3 +146,10 @@ def test_this_machine_has_everything_that_clients_insist_on() -> None:
     info = make_node(SPEC._replace(machine=machine), 0.0)["status"]["nodeInfo"]
     assert all(isinstance(value, str) for value in info.values())
     assert all(value for name, value in info.items() if name != "kubeProxyVersion")
+
+
+def test_a_status_as_the_api_server_stores_it_is_not_written_again() -> None:
+    status = node_status(SPEC, {}, 0.0)
+    canonicalize(status["capacity"])  # 8388608Ki is stored as 8Gi
+    canonicalize(status["allocatable"])
+    assert not is_due(SPEC, {"status": status}, now=1.0, last_written=0.0, report_every_s=300.0)

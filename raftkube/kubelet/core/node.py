@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from raftkube.api.quantity import canonical
 from raftkube.api.timestamps import rfc3339
 from raftkube.kubelet.core.pods import Object
 from raftkube.version import KUBERNETES_VERSION, VERSION
@@ -59,12 +60,15 @@ def make_node(spec: NodeSpec, now: float) -> Object:
 
 
 def node_status(spec: NodeSpec, old: Object, now: float) -> Object:
-    """The whole status; transition times of conditions that did not change are kept."""
+    """The whole status; transition times of conditions that did not change are kept.
+
+    Amounts are written as the API server stores them: else an unchanged status would look changed for ever.
+    """
     machine = spec.machine
     resources = {
         "cpu": str(machine.cpus),
-        "memory": f"{machine.memory_bytes // 1024}Ki",
-        "ephemeral-storage": f"{machine.disk_bytes // 1024}Ki",
+        "memory": canonical(f"{machine.memory_bytes // 1024}Ki"),
+        "ephemeral-storage": canonical(f"{machine.disk_bytes // 1024}Ki"),
         "pods": str(spec.pods_max),
     }
     return {

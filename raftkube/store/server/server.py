@@ -50,7 +50,7 @@ class StoreServer:
         self._clock = clock
         self._rng = rng
         self._leading = self._leaving = False
-        self._sessions: set[Session] = set()
+        self._sessions: dict[Session, None] = {}  # in the order of coming, whatever their hashes
         self._listener: Listener | None = None
         self._drained = trio.Event()
         self._suspension = Suspension()
@@ -94,13 +94,13 @@ class StoreServer:
 
             async def handle(connection: Connection) -> None:
                 session = Session(connection, service, self._settings, roles)
-                self._sessions.add(session)
+                self._sessions[session] = None
                 if self._leaving:
                     session.leave()
                 try:
                     await session.run()
                 finally:
-                    self._sessions.discard(session)
+                    self._sessions.pop(session, None)
 
             async def accept(*, task_status: trio.TaskStatus[Address]) -> None:
                 await serve(listener, handle, task_status=task_status)
