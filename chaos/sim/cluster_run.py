@@ -165,7 +165,7 @@ def load_from(given: dict[str, Any]) -> Load:
 
 
 def draw_cluster_plan(
-    seed: int, duration_s: float, faults: Sequence[str] | None = None, *, mutant: str | None = None
+    seed: int, duration_s: float, faults: Sequence[str] | None = None, mutant: str | None = None
 ) -> Plan:
     """What this seed does: a mix of some of the named faults (None: of all), how often, on which cluster.
 

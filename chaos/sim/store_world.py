@@ -36,6 +36,8 @@ SETTLE_S: Final = 180.0  # longer than any wait of a member that joins again
 _FINISH_S: Final = 20.0  # clients finish what is in flight
 _WRITEBACK_S: Final = 5.0  # the kernel writes dirty pages out by itself
 _LOG_WATCH: Final = 0
+_LEASE_SLACK_S: Final = 120.0  # a lease ends by a write: not while faults leave no leader
+_REVISIONS_MAX: Final = 100_000  # more than any plan writes
 _JUDGE: Final = "judge"
 # What members may say when they end, besides what the harness did to them.
 _EXPECTED: Final = (INJECTED, "was removed", "Input/output error", "EIO", "damage", "retired")
@@ -243,12 +245,18 @@ class _World:
         record = {"type": "observe", "kind": kind, "time_ns": self.recorder.now_ns(), **fields}
         self.recorder.write(record)
 
+    def _compacts_by_itself(self) -> bool:
+        longest_s = self.plan.duration_s + SETTLE_S
+        return self.server.history_s < longest_s or self.server.history_revisions_max < _REVISIONS_MAX
+
     def outcome(self, cpu_s: float) -> Outcome:
         """Judge what was recorded."""
         header = {
             "format": 1, "seed": self.plan.seed, "plan": self.plan.to_json(), "prefix": PREFIX,
-            "started_ns": 0, "members": list(self.store.names), "leases": True,
+            "started_ns": 0, "members": list(self.store.names), "lease_slack_s": _LEASE_SLACK_S,
         }  # fmt: skip
+        if not self._compacts_by_itself():
+            header["compaction"] = "clients"
         records = [header, *self.recorder.records]
         lines = [orjson.dumps(record) for record in records]
         trace = hashlib.sha256(self.trace.encode() + b"".join(lines)).hexdigest()

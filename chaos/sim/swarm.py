@@ -54,7 +54,7 @@ def _settings(rng: Rng) -> dict[str, Any]:
         "snapshot_chunk_bytes": rng.choice([400, 4000]),
         "entries_in_flight_max": rng.choice([1, 4]),
     }
-    server = {"history_s": rng.choice([15.0, 300.0]), "history_revisions_max": rng.choice([200, 100_000])}
+    server = {"history_s": rng.choice([15.0, 3600.0]), "history_revisions_max": rng.choice([200, 100_000])}
     return {
         "size": rng.choice([3, 3, 3, 5]),
         "delay_s": rng.choice([[0.0002, 0.002], [0.0002, 0.002], [0.001, 0.02], [0.005, 0.06]]),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from chaos.sim import store_world, swarm
+from chaos.sim import cluster_faults, cluster_run, store_world, swarm
 from chaos.sim.outcome import Outcome
 from chaos.sim.plan import Plan, PlanError
 from chaos.sim.store_faults import FAULTS
@@ -47,6 +47,12 @@ WORLDS: Final[dict[str, SimulatedWorld]] = {
         store_world.run_store_plan,
         {name: _sentence(fault) for name, fault in FAULTS.items()},
         swarm.GROUPS,
+    ),
+    "cluster": SimulatedWorld(
+        cluster_run.draw_cluster_plan,
+        cluster_run.run_cluster_plan,
+        {name: fault.what for name, fault in cluster_faults.FAULTS.items()},
+        {},
     ),
 }
 
