@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 FORMAT: Final = 1
+_OF_THE_API: Final = frozenset(("user", "api", "write"))  # operations of other shapes (control_loops)
 
 Operation = dict[str, Any]
 
@@ -95,16 +96,16 @@ def no_collection() -> Iterator[None]:
 def read_history(lines: Iterable[bytes]) -> History:
     """Raises HistoryError naming the line."""
     with no_collection():
-        return _read(lines)
+        return history_of(map(orjson.loads, lines))
 
 
-def _read(lines: Iterable[bytes]) -> History:
+def history_of(records: Iterable[dict[str, Any]]) -> History:
+    """The same from records in memory. Raises HistoryError naming the record as a line."""
     history: History | None = None
     number = 0
-    loads = orjson.loads
     try:
-        for number, line in enumerate(lines, 1):  # noqa: B007  named below
-            record = loads(line)
+        for record in records:
+            number += 1
             if history is None:
                 history = _header(record)
             elif record["type"] == "op":
@@ -117,26 +118,12 @@ def _read(lines: Iterable[bytes]) -> History:
                 history.watches[record["watch"]].events.append(record)
             else:
                 _add(history, record)
-    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+    except orjson.JSONDecodeError as error:
+        raise HistoryError(f"line {number + 1}: {type(error).__name__}: {error}") from error
+    except (KeyError, TypeError, AttributeError) as error:
         raise HistoryError(f"line {number}: {type(error).__name__}: {error}") from error
     if history is None:
         raise HistoryError("line 1: the history is empty")
-    return history
-
-
-def history_of(records: Iterable[dict[str, Any]]) -> History:
-    """The same from records in memory. Raises HistoryError naming the record."""
-    history: History | None = None
-    for number, record in enumerate(records, 1):
-        try:
-            if history is None:
-                history = _header(record)
-            else:
-                _add(history, record)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise HistoryError(f"record {number}: {type(error).__name__}: {error}") from error
-    if history is None:
-        raise HistoryError("record 1: the history is empty")
     return history
 
 
@@ -148,9 +135,10 @@ def _header(record: dict[str, Any]) -> History:
 
 def _check_operation(record: Operation) -> None:
     """Raises KeyError: a field that every operation has is missing."""
-    record["client"], record["id"], record["kind"], record["request"]
-    record["call_ns"], record["return_ns"]
-    if record["outcome"] == "ok":
+    record["client"], record["id"], record["request"]
+    record["call_ns"]
+    if record["outcome"] == "ok" and record["kind"] not in _OF_THE_API:
+        record["return_ns"]
         record["response"], record["revision"]
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from chaos.checkers import control_loops
+from chaos.checkers.control_loops import judge_control_loops
 from chaos.checkers.election import check_election
 from chaos.checkers.history import History, no_collection
 from chaos.checkers.linearizability import check_linearizability
@@ -40,11 +42,14 @@ INVARIANTS: Final = {
     "L4": "lease: a new leader of the store extends leases instead of ending them",
     "V1": "once faults stop, the members come together in bounded time",
     "V2": "no member ends by itself, unless its disk failed or it was removed",
+    **{name: promise for name, promise in control_loops.INVARIANTS.items() if name not in ("L3",)},
 }
 
 
 def judge(history: History) -> Verdict:
-    """The verdict over everything that was recorded."""
+    """The verdict over everything that was recorded, of a store or of a control plane."""
+    if history.header.get("world") == "cluster":
+        return judge_control_loops(history)
     verdict = Verdict()
     with no_collection():
         log = read_log(history, verdict)
