@@ -39,10 +39,10 @@ class ShiftedClock(SystemClock):
 
 
 class RoutedNetwork:
-    """Implements `raftkube.net.Network`: peers are dialled through proxies, plain; everything else as it is."""
+    """Implements `raftkube.net.Network`: peers are dialled plain, through proxies; all else as it is."""
 
     def __init__(self, network: Network, routes: dict[Address, Address], tls: TlsFiles | None) -> None:
-        """`tls`: for whoever is dialled without any and is no peer (a blank member asks others for a list)."""
+        """`tls`: for those dialled without any who are no peers (a blank member asks others for a list)."""
         self._network, self._routes, self._tls = network, routes, tls
 
     async def connect(self, address: Address, tls: TlsFiles | None) -> Connection:

@@ -112,6 +112,11 @@ class Proxy:
             each.lose_dialler()
             self.lost(each.pair)
 
+    @property
+    def waiting(self) -> bool:
+        """Whether a connection that a fault ended has not been dialled anew yet."""
+        return bool(self._lost_s)
+
     def heal(self) -> None:
         """Everything passes again; connections that were made silent stay so."""
         for way in self.ways.values():
