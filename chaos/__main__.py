@@ -30,7 +30,7 @@ cli.add_command(replay)
 @click.option(
     "--config",
     default=None,
-    help="The cluster file.  [default: cluster_configs/chaos-kill.yaml if processes are all that is hit, else "
+    help="The cluster file.  [default: cluster_configs/chaos-kill.yaml if only processes are hit, else "
     "cluster_configs/chaos-all.yaml]",
 )
 @click.option("--faults", default="kill", show_default=True, help="Names or groups, see `list`; none: ''.")

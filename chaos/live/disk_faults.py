@@ -10,6 +10,7 @@ import random
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,12 +23,14 @@ from chaos.live.fault_file import NO_FAULTS, DoorFaults
 from chaos.live.observers import failures
 from chaos.live.power_loss import Dropped, lose_power
 from chaos.live.shadow import SECTOR
+from raftkube.store.raft import journal_format
 
 _SAFE: Final = "nothing acknowledged is lost; the other members go on"
 _STEP_S: Final = 30.0
 _REPAIR_S: Final = 90.0
 _SYNC_DELAY_S: Final = 0.25
 _JOURNALS: Final = "journal-*.log"
+_SEGMENT_HEADER_BYTES: Final = 48
 
 
 # The power.
@@ -160,9 +163,9 @@ def _rotten(damage: Any) -> Act:
 
 
 def flip_bit(path: Path, rng: random.Random) -> int:
-    """One bit in the older half of what the journal holds; where."""
+    """One bit of a batch that was synced long ago; where."""
+    at = rng.choice(list(_bytes_of_old_batches(path)))
     with path.open("r+b") as stream:
-        at = rng.randrange(SECTOR, max(SECTOR + 1, _written(path) // 2))
         stream.seek(at)
         byte = stream.read(1)[0] ^ (1 << rng.randrange(8))
         stream.seek(at)
@@ -171,19 +174,25 @@ def flip_bit(path: Path, rng: random.Random) -> int:
 
 
 def zero_sector(path: Path, rng: random.Random) -> int:
-    """One sector with anything in it, in the older half of what the journal holds, reads as zeros; where."""
-    data = path.read_bytes()
-    sectors = [at for at in range(SECTOR, _written(path) // 2, SECTOR) if any(data[at : at + SECTOR])]
-    at = rng.choice(sectors or [0])
+    """One sector of a batch that was synced long ago reads as zeros; where."""
+    at = rng.choice(list(_bytes_of_old_batches(path))) // SECTOR * SECTOR
     with path.open("r+b") as stream:
         stream.seek(at)
         stream.write(bytes(SECTOR))
     return at
 
 
-def _written(path: Path) -> int:
-    """Bytes up to the last one that is not zero."""
-    return len(path.read_bytes().rstrip(b"\0"))
+def _bytes_of_old_batches(path: Path) -> Iterator[int]:
+    """Where headers and bodies lie in the older half of a segment (the padding behind them says nothing)."""
+    data = path.read_bytes()
+    batches = []
+    at = SECTOR
+    while (header := journal_format.unpack_batch_header(data, at)) is not None:
+        batches.append(range(at, at + journal_format.BATCH_HEADER_BYTES + header.body_bytes))
+        at += header.total_bytes
+    yield from range(_SEGMENT_HEADER_BYTES)
+    for batch in batches[: len(batches) // 2]:
+        yield from batch
 
 
 async def _refuses(site: Site, member: str) -> bool:

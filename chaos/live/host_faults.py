@@ -65,7 +65,7 @@ async def _starve(site: Site, targets: list[str]) -> Record | None:
     during_ms = observers.write_ms(started_ns, observers.now_ns())
     if during_ms >= _SLOWER * before_ms > 0:
         observers.see("slow", ms=round(during_ms), before_ms=round(before_ms))
-    return {"busy_processes": len(busy)}
+    return {"busy_processes": len(busy), "before_ms": round(before_ms, 1), "during_ms": round(during_ms, 1)}
 
 
 def _spin(for_s: float) -> subprocess.Popen[bytes]:

@@ -65,7 +65,7 @@ async def _delay(site: Site, targets: list[str]) -> Record | None:
     during_ms = site.observers.write_ms(started_ns, site.observers.now_ns())
     if during_ms >= max(2 * before_ms, 2000 * _DELAY_S[0]):
         site.observers.see("slow", ms=round(during_ms), before_ms=round(before_ms))
-    return None
+    return {"before_ms": round(before_ms, 1), "during_ms": round(during_ms, 1)}
 
 
 async def _reorder(site: Site, targets: list[str]) -> Record | None:

@@ -36,6 +36,7 @@ def lose_power(directory: Path, rng: random.Random, *, lose_all: bool) -> Droppe
         live_path = directory / live[id_] if id_ in live else None
         image, dropped = _surviving_content(shadow.content(id_), live_path, rng, lose_all=lose_all)
         (after / name).write_bytes(image)
+        (after / name).chmod(0o600)
         sectors += dropped
     gone = [id_ for id_ in live if id_ not in names.values()]
     sectors += sum(len(list(differing(directory / live[id_], Path("/dev/null")))) for id_ in gone)
