@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from typing import Final
 
@@ -18,7 +21,9 @@ _HOUR_S: Final = 3600
 _YEAR_S: Final = 365 * 24 * _HOUR_S
 _SEEN_S: Final = 60.0  # a date is off by at least that
 _STARVED_S: Final = (3.0, 5.0)
-_BUSY_PER_PROCESSOR: Final = 4
+_BUSY_PROCESSES: Final = 2
+_PERIOD_S: Final = 0.25
+_RUNS_S: Final = (0.03, 0.06)  # of each period
 _SPIN: Final = (
     "import sys, time\nend = time.monotonic() + float(sys.argv[1])\nwhile time.monotonic() < end: pass"
 )
@@ -47,37 +52,41 @@ async def _date(site: Site, member: str) -> float:
 
 
 async def _starve(site: Site, targets: list[str]) -> Record | None:
-    """All members share one processor with busy processes, which end by themselves."""
-    observers, processor = site.observers, min(os.sched_getaffinity(0))
+    """All members share one processor with busy processes, and run for a part of each period only, as under
+    a quota. The busy ones end by themselves."""
+    observers, everywhere = site.observers, os.sched_getaffinity(0)
     before_ms = observers.write_ms(observers.now_ns() - 2_000_000_000, observers.now_ns())
     started_ns, took_s = observers.now_ns(), site.rng.uniform(*_STARVED_S)
     pids = await site.cluster.pids(targets)
-    busy = [_spin(took_s) for _ in range(_BUSY_PER_PROCESSOR)]
-    everywhere = os.sched_getaffinity(0)
-    _pin([*pids, *(process.pid for process in busy)], {processor})
+    busy = [_spin(took_s) for _ in range(_BUSY_PROCESSES)]
     try:
-        await trio.sleep(took_s)
+        _each(lambda pid: os.sched_setaffinity(pid, {min(everywhere)}), [*pids, *(one.pid for one in busy)])
+        with trio.move_on_after(took_s):
+            while True:
+                _each(lambda pid: os.kill(pid, signal.SIGSTOP), pids)
+                await trio.sleep(_PERIOD_S - site.rng.uniform(*_RUNS_S))
+                _each(lambda pid: os.kill(pid, signal.SIGCONT), pids)
+                await trio.sleep(site.rng.uniform(*_RUNS_S))
     finally:
-        _pin(pids, everywhere)
+        _each(lambda pid: os.kill(pid, signal.SIGCONT), pids)
+        _each(lambda pid: os.sched_setaffinity(pid, everywhere), pids)
         for process in busy:
             process.kill()
             process.wait()
     during_ms = observers.write_ms(started_ns, observers.now_ns())
     if during_ms >= _SLOWER * before_ms > 0:
         observers.see("slow", ms=round(during_ms), before_ms=round(before_ms))
-    return {"busy_processes": len(busy), "before_ms": round(before_ms, 1), "during_ms": round(during_ms, 1)}
+    return {"before_ms": round(before_ms, 1), "during_ms": round(during_ms, 1)}
 
 
 def _spin(for_s: float) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", _SPIN, str(for_s)], start_new_session=True)
 
 
-def _pin(pids: list[int], processors: set[int]) -> None:
+def _each(step: Callable[[int], None], pids: list[int]) -> None:
     for pid in pids:
-        try:
-            os.sched_setaffinity(pid, processors)
-        except ProcessLookupError:
-            continue  # it has ended
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            step(pid)
 
 
 HOST_FAULTS: Final = (
@@ -98,7 +107,10 @@ HOST_FAULTS: Final = (
         group="cpu",
         kind="store",
         role="all",
-        done=(f"all members share one processor with {_BUSY_PER_PROCESSOR} busy processes for 3 to 5 s"),
+        done=(
+            f"for 3 to 5 s all members share one processor with {_BUSY_PROCESSES} busy processes, and run "
+            f"for {_RUNS_S[0] * 1000:g} to {_RUNS_S[1] * 1000:g} ms of each {_PERIOD_S * 1000:g}"
+        ),
         consequence="writes take twice as long, or none is acknowledged for 1 s, or there is an election",
         spares="nothing acknowledged is lost",
         act=_starve,

@@ -135,7 +135,7 @@ NETWORK_FAULTS: Final = (
         name="partition-store-follower",
         role="follower",
         done="a follower and its peers do not reach each other for 3 to 5 s",
-        consequence="its log stands still while the others' go on",
+        consequence="it lacks what others applied 1 s before",
         spares=_SAFE + "; it deposes nobody when it is back",
         act=_held(_around, 3, 5),
         effect=of.seen_of_it("behind"),
@@ -156,7 +156,7 @@ NETWORK_FAULTS: Final = (
             "the leader and one follower reach each other for 3 to 5 s only by the third, which "
             "passes nothing on"
         ),
-        consequence="a member's log stands still, or there is an election",
+        consequence="a member lacks what others applied 1 s before, or there is an election",
         spares=_SAFE + "; a majority goes on",
         act=_held(_bridge, 3, 5),
         effect=of.seen("behind", "term"),
@@ -205,7 +205,7 @@ NETWORK_FAULTS: Final = (
         name="slow-link-store",
         role="follower",
         done=f"{_SLOW_BYTES_PER_S:,} bytes/s reach a follower, for 3 to 5 s",
-        consequence="its log stands still while the others' go on",
+        consequence="it lacks what others applied 1 s before",
         spares=_SAFE + "; writes go on",
         act=_slow_link,
         effect=of.seen_of_it("behind"),

@@ -43,8 +43,9 @@ class Observers:
         self.term = 0
         self.holders: dict[str, tuple[str, int]] = {}
         self.statuses: dict[str, tuple[int, dict[str, Any]]] = {}
-        self._moved: dict[str, tuple[int, int]] = {}  # member -> applied index, and since when it stands
+        self._furthest: deque[tuple[int, int]] = deque(maxlen=1_000)  # when which was seen
         self._behind: set[str] = set()
+        self._lives: dict[str, bool] = {}  # by API server, at its last answer or silence
         self._write_ms: deque[tuple[int, float]] = deque(maxlen=500)
 
     async def run(self, store: StoreClient) -> None:
@@ -110,23 +111,25 @@ class Observers:
         self._on_applied(member, status["applied_index"])
 
     def _on_applied(self, member: str, applied: int) -> None:
-        """A member whose log stands still while the others' go on has fallen behind."""
+        """A member that lacks what others had applied 1 s ago has fallen behind."""
         now = self.now_ns()
-        if member not in self._moved or self._moved[member][0] != applied:
-            self._moved[member] = (applied, now)
+        if not self._furthest or applied > self._furthest[-1][1]:
+            self._furthest.append((now, applied))
+        lacks = self._furthest_before(now - _BEHIND_NS) - applied
+        if lacks < _BEHIND_ENTRIES:
             self._behind.discard(member)
-            return
-        furthest = max(index for index, _ in self._moved.values())
-        stands_ns = now - self._moved[member][1]
-        if member not in self._behind and stands_ns >= _BEHIND_NS and furthest - applied >= _BEHIND_ENTRIES:
+        elif member not in self._behind:
             self._behind.add(member)
-            self.see("behind", component=member, entries=furthest - applied, ms=round(stands_ns / 1e6))
+            self.see("behind", component=member, entries=lacks)
+
+    def _furthest_before(self, time_ns: int) -> int:
+        """The highest applied index that was seen by then."""
+        return max((applied for at_ns, applied in self._furthest if at_ns <= time_ns), default=0)
 
     def troubles(self) -> list[str]:
-        """Why the store is not whole: members that do not answer, failed, do not vote, or lag."""
-        found, now, furthest = [], self.now_ns(), 0
-        for _, status in self.statuses.values():
-            furthest = max(furthest, status["applied_index"])
+        """Why the cluster is not whole: what does not answer, has failed, does not vote, or lags."""
+        found = [f"{server} does not answer" for server, lives in self._lives.items() if not lives]
+        now = self.now_ns()
         for member in self._cluster.named("store"):
             at_ns, status = self.statuses.get(member, (0, {}))
             if now - at_ns > _FRESH_NS:
@@ -135,7 +138,7 @@ class Observers:
                 found.append(f"{member} {failures(status)[0]}")
             elif not status["leader"] or status["is_learner"] or status["role"] == "recovering":
                 found.append(f"{member} knows no leader, or does not vote")
-            elif now - self._moved[member][1] > _BEHIND_NS and furthest - status["applied_index"] > 0:
+            elif member in self._behind:
                 found.append(f"{member} is behind")
         return found
 
@@ -189,16 +192,16 @@ class Observers:
     async def _watch_health(self, server: str) -> None:
         """Ask one API server whether it lives; no answer is silence."""
         client = HttpClient(self._network, self._cluster.address(server), self._cluster.api_tls)
-        answered = False
         while True:
+            lives = False
             with trio.move_on_after(SILENT_S) as patience:
                 try:
-                    answered = (await client.request("GET", "/livez")).status == 200
+                    lives = (await client.request("GET", "/livez")).status == 200
                 except HttpClientError:
-                    answered = False
+                    lives = False
             if patience.cancelled_caught:
-                self._on_silence(server, answered)
-                answered = False
+                self._on_silence(server, self._lives.get(server, False))
+            self._lives[server] = lives
             await trio.sleep(2 * _POLL_S)
 
     async def _watch_holders(self) -> None:

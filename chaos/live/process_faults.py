@@ -109,10 +109,10 @@ PROCESS_FAULTS: Final = (
         kind="apiserver",
         role="any",
         done="SIGKILL of an API server with open watches, for 1 to 3 s",
-        consequence="the watches on it are cut",
-        spares="clients go on at the other API server",
+        consequence="a watch through it is cut and goes on at another one",
+        spares="watches that go on elsewhere neither skip nor repeat an event",
         act=_down(1, 3),
-        effect=of.seen_of_it("reset"),
+        effect=of.seen_of_it("resumed"),
     ),
     Fault(
         name="kill-scheduler",

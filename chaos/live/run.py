@@ -13,6 +13,7 @@ from chaos.checkers.history import read_history
 from chaos.checkers.judge import judge
 from chaos.checkers.verdict import Verdict
 from chaos.live import load
+from chaos.live.api_watches import ApiWatches
 from chaos.live.cluster import (
     LiveCluster,
     cluster_root,
@@ -136,6 +137,7 @@ class _LiveRun:
                     nursery.start_soon(self._watch_all, store, recorder)
                     async with trio.open_nursery() as during:
                         during.start_soon(observers.run, store)
+                        during.start_soon(ApiWatches(cluster, observers, recorder, self._options.seed).run)
                         await self._run_faults(cluster, schedule)
                         await heal(cluster)
                         during.cancel_scope.cancel()

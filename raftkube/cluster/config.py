@@ -113,7 +113,9 @@ class _Reader:
                 "kubelet",
             ),
         )
-        store = self._mapping(spec.get("store"), "spec.store", ("replicas", "members", "flags", "mutant", "launcher"))
+        store = self._mapping(
+            spec.get("store"), "spec.store", ("replicas", "members", "flags", "mutant", "launcher")
+        )
         kubelet = self._mapping(spec.get("kubelet", {}), "spec.kubelet", ("replicas", "runtime", "flags"))
         balancer = self._mapping(spec.get("balancer", {}), "spec.balancer", ("port",))
         config = ClusterConfig(

@@ -70,6 +70,7 @@ def test_a_wrong_file_names_the_field(text: str, says: str) -> None:
 def test_store_members_alone_are_started_by_the_launcher() -> None:
     text = HEAD + "  testing: true\n  store: {launcher: a.b}\n  apiserver: {replicas: 1}\n"
     ports = iter(range(20_000, 20_100))
-    plan = make_plan(parse_cluster(text, "x"), ClusterState("x", Path("/x")), lambda label, wanted: next(ports))
+    state = ClusterState("x", Path("/x"))
+    plan = make_plan(parse_cluster(text, "x"), state, lambda label, wanted: next(ports))
     programs = {component.kind: component.program for component in plan.components}
     assert programs == {"store": "a.b", "apiserver": "raftkube", "balancer": "raftkube"}
