@@ -11,11 +11,13 @@ from chaos.live.fault import Fault
 from chaos.live.host_faults import HOST_FAULTS
 from chaos.live.network_faults import NETWORK_FAULTS
 from chaos.live.process_faults import PROCESS_FAULTS
+from chaos.live.root_faults import ROOT_FAULTS, Freezer
 from raftkube.cluster.config import ClusterConfig
 from raftkube.errors import ConfigError
 
 FAULTS: Final = {
-    fault.name: fault for fault in (*PROCESS_FAULTS, *NETWORK_FAULTS, *DISK_FAULTS, *HOST_FAULTS)
+    fault.name: fault
+    for fault in (*PROCESS_FAULTS, *ROOT_FAULTS, *NETWORK_FAULTS, *DISK_FAULTS, *HOST_FAULTS)
 }
 GROUPS: Final = tuple(dict.fromkeys(fault.group for fault in FAULTS.values()))
 LAUNCHER: Final = "chaos.live.faulty_store"
@@ -72,6 +74,8 @@ def obstacle(fault: Fault, config: ClusterConfig) -> str:
     """Why a fault cannot be done; "" if it can."""
     if "root" in fault.needs and os.geteuid() != 0:
         return f"needs root ({fault.done})"
+    if "cgroup" in fault.needs and Freezer.find() is None:
+        return "needs a cgroup hierarchy of version 2 that can be written to"
     if "launcher" in fault.needs and config.launcher != LAUNCHER:
         return f"needs spec.store.launcher: {LAUNCHER} in the cluster file"
     needed = 3 if fault.role in ("follower", "majority") or "partition" in fault.group else 1
