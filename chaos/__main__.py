@@ -99,7 +99,8 @@ def list_all() -> None:
 
     click.echo("faults:")
     for fault in FAULTS.values():
-        click.echo(f"  {fault.name:30} {fault.group:10} effective when {fault.consequence}")
+        rights = " (root)" if "root" in fault.needs else ""
+        click.echo(f"  {fault.name:30} {fault.group:10} effective when {fault.consequence}{rights}")
     click.echo(f"groups of faults:\n  {', '.join((*GROUPS, 'all'))}")
     click.echo("workloads:\n  kv                         16 clients in 2 processes, 40 keys, 65 % may write")
     click.echo("invariants:")

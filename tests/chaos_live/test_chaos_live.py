@@ -101,14 +101,14 @@ def effective(report: dict[str, Any]) -> set[str]:
 
 @pytest.mark.long
 def test_a_power_loss_of_all_loses_nothing(tmp_path: Path) -> None:
-    code, report, said = run_inside(tmp_path / "run", "power-loss-all,kill-store-all", 25)
+    code, report, said = run_inside(tmp_path / "run", "power-loss-all,kill-store-all", 15)
     assert code == 0, said
     assert "power-loss-all" in effective(report)
     assert sum(fault.get("sectors_dropped", 0) for fault in report["faults"]) >= 1
 
 
 @pytest.mark.long
-def test_without_a_sync_a_power_loss_of_all_loses_writes_and_the_checkers_say_which(tmp_path: Path) -> None:
+def test_a_mutant_that_never_syncs_loses_writes_at_a_power_loss_of_all_and_is_caught(tmp_path: Path) -> None:
     code, report, said = run_inside(tmp_path / "run", "power-loss-all", 8, "--mutant", "skip-fsync")
     assert code == 1, said
     assert "lost write: " in said
@@ -117,7 +117,7 @@ def test_without_a_sync_a_power_loss_of_all_loses_writes_and_the_checkers_say_wh
 
 
 @pytest.mark.long
-def test_without_a_sync_kills_lose_nothing(tmp_path: Path) -> None:
+def test_the_mutant_that_never_syncs_survives_kills(tmp_path: Path) -> None:
     """So it is the power loss that the test above shows: a kill keeps the page cache."""
     code, report, said = run_inside(tmp_path / "run", "kill-store-all", 8, "--mutant", "skip-fsync")
     assert code == 0, said
@@ -127,16 +127,16 @@ def test_without_a_sync_kills_lose_nothing(tmp_path: Path) -> None:
 @pytest.mark.long
 def test_partitions_and_pauses_lose_nothing(tmp_path: Path) -> None:
     faults = "partition,pause-store-leader,pause-store-follower"
-    code, report, said = run_inside(tmp_path / "run", faults, 60)
+    code, report, said = run_inside(tmp_path / "run", faults, 45)
     assert code == 0, said
-    assert len(effective(report)) >= 6
+    assert len(effective(report)) >= 5
 
 
 @pytest.mark.long
 def test_disks_clocks_and_processors_lose_nothing(tmp_path: Path) -> None:
-    code, report, said = run_inside(tmp_path / "run", "disk,clock,cpu", 60)
+    code, report, said = run_inside(tmp_path / "run", "disk,clock,cpu", 45)
     assert code == 0, said
-    assert len(effective(report)) >= 5
+    assert len(effective(report)) >= 4
     assert not [why for why in report["unknown_because"] if "repair" in why]
 
 
