@@ -118,18 +118,18 @@ def _applied(site: Site, member: str) -> int:
 async def _slow(site: Site, targets: list[str]) -> Record | None:
     """Each sync takes longer; the member's own figures must show it."""
     member = targets[0]
-    before = await _syncs(site, member)
     site.ask_doors(member, DoorFaults(sync_delay_s=_SYNC_DELAY_S))
     try:
+        before = await _syncs(site, member)
         await site.for_a_while(3, 5)
+        after = await _syncs(site, member)
     finally:
         site.ask_doors(member, NO_FAULTS)
-    after = await _syncs(site, member)
     syncs = after[0] - before[0]
-    if syncs > 0 and (after[1] - before[1]) / syncs >= 0.8 * _SYNC_DELAY_S:
-        took_ms = round(1000 * (after[1] - before[1]) / syncs)
+    took_ms = round(1000 * (after[1] - before[1]) / syncs) if syncs else 0
+    if took_ms >= 800 * _SYNC_DELAY_S:
         site.observers.see("slow-sync", component=member, syncs=round(syncs), ms=took_ms)
-    return None
+    return {"syncs": round(syncs), "sync_ms": took_ms}
 
 
 async def _syncs(site: Site, member: str) -> tuple[float, float]:

@@ -19,7 +19,7 @@ from raftkube.errors import ConfigError
 Record = dict[str, Any]
 Say = Callable[[str], None]
 
-# A consequence is looked for this long after the end of a fault.
+# A consequence is looked for this long after the end of a fault, or until the cluster is whole again.
 CONSEQUENCE_S: Final = 5.0
 
 
@@ -118,7 +118,7 @@ def leader_of(kind: str, observers: Observers, there: list[str]) -> str | None:
 
 def effect_of(fault: Fault, record: Record, seen: list[Record]) -> Record | None:
     """The consequence in what was seen from the fault's start on; None: it had no effect."""
-    end_ns = record["end_ns"] + int(CONSEQUENCE_S * 1e9)
+    end_ns = max(record["end_ns"] + int(CONSEQUENCE_S * 1e9), record.get("whole_ns", 0))
     window = [observed for observed in seen if record["start_ns"] <= observed["time_ns"] <= end_ns]
     return fault.effect(record, window)
 

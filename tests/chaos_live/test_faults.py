@@ -112,9 +112,9 @@ def test_what_the_cluster_file_does_not_have_is_skipped(monkeypatch: pytest.Monk
 S = 1_000_000_000
 
 
-def effect(name: str, target: str, *seen: dict[str, Any]) -> dict[str, Any] | None:
+def effect(name: str, target: str, *seen: dict[str, Any], whole_s: int = 12) -> dict[str, Any] | None:
     """Of a fault from second 10 to second 12."""
-    record = {"name": name, "target": target, "start_ns": 10 * S, "end_ns": 12 * S}
+    record = {"name": name, "target": target, "start_ns": 10 * S, "end_ns": 12 * S, "whole_ns": whole_s * S}
     return effect_of(FAULTS[name], record, list(seen))
 
 
@@ -142,6 +142,7 @@ def test_what_was_seen_before_or_long_after_does_not_count() -> None:
     assert effect("kill-store-leader", "store-1", term("store-2", 9.9)) is None
     assert effect("kill-store-leader", "store-1", term("store-2", 16.9)) is not None
     assert effect("kill-store-leader", "store-1", term("store-2", 17.1)) is None
+    assert effect("kill-store-leader", "store-1", term("store-2", 17.1), whole_s=18) is not None
 
 
 def test_what_was_seen_of_another_component_does_not_count() -> None:
