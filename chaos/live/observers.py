@@ -98,12 +98,14 @@ class Observers:
             self.see("silent", component=component, ms=round(SILENT_S * 1000))
 
     def _on_status(self, member: str, status: dict[str, Any]) -> None:
-        before = self.statuses.get(member, (0, status))[1]
+        before = self.statuses.get(member, (0, status | {"role": ""}))[1]
         self.statuses[member] = (self.now_ns(), status)
         term, leader = status["term"], status["leader"]
         if leader and (term > self.term or (term == self.term and leader != self.leader)):
             self.term, self.leader = term, leader
             self.see("term", term=term, leader=leader, told_by=member)
+        if status["role"] == "leader" and (before["role"], before["term"]) != ("leader", term):
+            self.see("role", member=member, role="leader", term=term)
         if failures(status) and failures(status) != failures(before):
             self.see("disk", component=member, error=failures(status)[0])
         if status["id"] != before["id"]:

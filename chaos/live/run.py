@@ -39,7 +39,7 @@ from raftkube.rng import system_rng
 from raftkube.store.client import StoreClient
 
 _LOG_WATCH: Final = 0
-_SETTLE_S: Final = 60.0
+_SETTLE_S: Final = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,12 +167,15 @@ class _LiveRun:
                 self._doubts += await clients.stop()
 
     async def _settle(self, cluster: LiveCluster, store: StoreClient, recorder: Recorder) -> None:
+        started_s = trio.current_time()
         with trio.move_on_after(_SETTLE_S) as patience:
             barrier = await read_back(cluster, store, recorder)
             while self._log_reached < barrier:  # noqa: ASYNC110  bounded above
                 await trio.sleep(0.05)
         if patience.cancelled_caught:
-            self._doubts.append(f"the store did not come to rest within {_SETTLE_S:g} s")
+            self._observe("unsettled", why=f"the members did not come together within {_SETTLE_S:g} s")
+        else:
+            self._observe("settled", within_s=round(trio.current_time() - started_s, 1))
 
     def judge(self, commit: str) -> Verdict:
         """Merge the parts, judge the history, write the reports."""

@@ -58,6 +58,15 @@ def test_a_leader_is_seen_once_and_a_later_one_again(watched: Watched) -> None:
     assert (watched.observers.leader, watched.observers.term) == ("store-2", 2)
 
 
+def test_a_member_that_says_that_it_leads_is_seen_once_a_term(watched: Watched) -> None:
+    for term in (1, 1, 2):
+        watched.tell("store-1", 10, role="leader", term=term)
+    roles = [seen for seen in watched.observers.seen if seen["kind"] == "role"]
+    assert [(seen["member"], seen["role"], seen["term"]) for seen in roles] == [
+        ("store-1", "leader", 1), ("store-1", "leader", 2),
+    ]  # fmt: skip
+
+
 def test_a_member_is_behind_that_lacks_what_others_had_a_second_ago(watched: Watched) -> None:
     watched.now_s += 0.5
     watched.tell("store-1", 500)
