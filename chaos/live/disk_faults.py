@@ -29,6 +29,8 @@ _SAFE: Final = "nothing acknowledged is lost; the other members go on"
 _STEP_S: Final = 30.0
 _REPAIR_S: Final = 90.0
 _SYNC_DELAY_S: Final = 0.25
+_HUNG_SYNC_S: Final = 5.0
+_BEFORE_THE_LOSS_S: Final = 0.4  # less than an election timeout: the load goes on
 _JOURNALS: Final = "journal-*.log"
 _SEGMENT_HEADER_BYTES: Final = 48
 
@@ -37,14 +39,15 @@ _SEGMENT_HEADER_BYTES: Final = 48
 
 
 async def _power_loss(site: Site, targets: list[str]) -> Record | None:
-    """SIGKILL in the middle of syncs, then each directory as the disk would show it. At the first loss of a
-    run all that no sync had covered is gone, later that or a part of it."""
+    """SIGKILL while syncs hang, so that something waits for one; then each directory as the disk would show
+    it. At the first loss of a run all that no sync had covered is gone, later that or a part of it."""
     site.power_losses += 1
     lose_all = site.power_losses == 1 or site.rng.random() < 0.5
+    pids = await site.cluster.pids(targets)
     for member in targets:
-        site.ask_doors(member, DoorFaults(sync_delay_s=_SYNC_DELAY_S))
-    await trio.sleep(2 * _SYNC_DELAY_S)
-    await kill_and_wait(site, targets)
+        site.ask_doors(member, DoorFaults(sync_delay_s=_HUNG_SYNC_S))
+    await trio.sleep(_BEFORE_THE_LOSS_S)
+    await kill_and_wait(site, targets, pids)
     for member in targets:
         site.ask_doors(member, NO_FAULTS)
     dropped = {member: await _lose_power(site, member, lose_all=lose_all) for member in targets}
@@ -60,9 +63,10 @@ async def _lose_power(site: Site, member: str, *, lose_all: bool) -> Dropped:
     return await trio.to_thread.run_sync(lambda: lose_power(site.data_of(member), rng, lose_all=lose_all))
 
 
-async def kill_and_wait(site: Site, targets: list[str]) -> None:
-    """SIGKILL; they are gone when this returns."""
-    pids = await site.cluster.pids(targets)
+async def kill_and_wait(site: Site, targets: list[str], pids: list[int] | None = None) -> None:
+    """SIGKILL; they are gone when this returns. `pids` are theirs, if known."""
+    if pids is None:
+        pids = await site.cluster.pids(targets)
     await ask_all(site, "kill", targets)
 
     async def gone() -> bool:
@@ -244,7 +248,7 @@ DISK_FAULTS: Final = (
         group="power",
         role="all",
         done=(
-            "SIGKILL of all members in the middle of syncs; of what no sync had covered nothing "
+            "SIGKILL of all members while their syncs hang; of what no sync had covered nothing "
             "survives, or some sectors"
         ),
         consequence="sectors or names that were not synced are gone",
