@@ -64,8 +64,8 @@ capture: $(VENV)/.dev  ## draw the pictures in docs/images from a real session a
 	@$(BIN)/python scripts/capture.py
 	@$(BIN)/python scripts/chaos_report_picture.py
 
-chaos: $(VENV)/.dev  ## five minutes of kills over the whole control plane, judged (report in out/chaos)
-	@$(BIN)/python -m chaos live --faults kill --duration 300 --out out/chaos $(ARGS)
+chaos: $(VENV)/.dev  ## half an hour of every live fault over the whole control plane, judged (report in out/chaos)
+	@$(BIN)/python -m chaos live --faults all --duration 1800 --out out/chaos $(ARGS)
 
 fuzz: $(VENV)/.dev  ## 100 seeds of a minute each, of faults on a simulated Raft group (ARGS="--seeds 0:500")
 	@$(BIN)/python -m chaos.sim.fuzz --group raftkube $(ARGS)

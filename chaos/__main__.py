@@ -28,7 +28,10 @@ cli.add_command(replay)
 
 @cli.command()
 @click.option(
-    "--config", default="cluster_configs/chaos-kill.yaml", show_default=True, help="The cluster file."
+    "--config",
+    default=None,
+    help="The cluster file.  [default: cluster_configs/chaos-kill.yaml if only processes are hit, else "
+    "cluster_configs/chaos-all.yaml]",
 )
 @click.option("--faults", default="kill", show_default=True, help="Names or groups, see `list`; none: ''.")
 @click.option("--workload", default="kv", show_default=True, type=click.Choice(["kv"]))
@@ -40,16 +43,18 @@ cli.add_command(replay)
 @click.option("--mutant", default=None, help="A bug to switch on; the cluster file must say testing: true.")
 @click.option("--out", required=True, help="A folder for the report, the history and the logs.")
 def live(
-    config: str, faults: str, workload: str, seed: int | None, duration: float, min_rate: float,
+    config: str | None, faults: str, workload: str, seed: int | None, duration: float, min_rate: float,
     mutant: str | None, out: str,
 ) -> None:  # fmt: skip
-    """Kill parts of a real cluster under load and judge the recorded history."""
+    """Break parts of a real cluster under load and judge the recorded history."""
     import trio
 
+    from chaos.live.faults import default_config
     from chaos.live.run import LiveOptions, run_live
     from raftkube.files import read_file
 
     chosen = secrets.randbelow(2**31) if seed is None else seed
+    config = config or default_config(faults)
     options = LiveOptions(config, faults, workload, chosen, duration, min_rate, mutant, out)
     text = read_file(_packaged(config), what="cluster file")
     verdict = trio.run(run_live, options, text, commit_of_the_code(), _say)
@@ -89,12 +94,14 @@ def check(file: str) -> None:
 def list_all() -> None:
     """Faults, workloads, invariants and mutants."""
     from chaos.checkers.judge import INVARIANTS
-    from chaos.live.faults import FAULTS
+    from chaos.live.faults import FAULTS, GROUPS
     from raftkube.store.raft import mutants
 
     click.echo("faults:")
     for fault in FAULTS.values():
-        click.echo(f"  {fault.name:26} effective when {fault.consequence}")
+        rights = " (root)" if "root" in fault.needs else ""
+        click.echo(f"  {fault.name:30} {fault.group:10} effective when {fault.consequence}{rights}")
+    click.echo(f"groups of faults:\n  {', '.join((*GROUPS, 'all'))}")
     click.echo("workloads:\n  kv                         16 clients in 2 processes, 40 keys, 65 % may write")
     click.echo("invariants:")
     for name, promise in INVARIANTS.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from chaos.checkers import control_loops
+from chaos.checkers.api_watches import check_api_watches
 from chaos.checkers.control_loops import judge_control_loops
 from chaos.checkers.election import check_election
 from chaos.checkers.history import History, no_collection
@@ -56,6 +57,7 @@ def judge(history: History) -> Verdict:
         if log:
             versions = check_revision_order(history, log, verdict)
             check_watches(history, versions, verdict)
+            check_api_watches(history, verdict)
         check_linearizability(history, verdict)
         check_members(history, verdict)
         check_election(history, verdict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -13,10 +14,14 @@ import orjson
 import trio
 import yaml
 
+from raftkube.cluster.config import ClusterConfig
 from raftkube.cluster.control import ask
 from raftkube.cluster.state import ClusterState
 from raftkube.errors import ConfigError
 from raftkube.net import Address, TlsFiles, parse_address
+from raftkube.net.http_client import ClientResponse, HttpClient
+from raftkube.net.ports import free_port
+from raftkube.net.tcp import TcpNetwork
 
 _NAME = "chaos"
 
@@ -50,6 +55,21 @@ class LiveCluster:
         port = row["ports"]["client" if row["kind"] == "store" else "secure"]
         return parse_address(f"127.0.0.1:{port}")
 
+    async def pids(self, components: list[str]) -> list[int]:
+        """Of those that run."""
+        rows = (await self.ask("status"))["components"]
+        return [row["pid"] for row in rows if row["name"] in components and row["pid"]]
+
+    async def metrics(self, member: str) -> ClientResponse:
+        """What a store member's metrics port answers. Raises HttpClientError."""
+        row = next(row for row in self.components if row["name"] == member)
+        address = parse_address(f"127.0.0.1:{row['ports']['metrics']}")
+        client = HttpClient(TcpNetwork(), address, self.store_tls)
+        try:
+            return await client.request("GET", "/metrics")
+        finally:
+            await client.aclose()
+
     async def ask(self, verb: str, component: str | None = None, leader: str | None = None) -> Any:
         """One verb of the supervisor. Raises ConfigError: its sentence."""
         return await ask(self.state, {"verb": verb, "component": component, "leader": leader})
@@ -66,10 +86,32 @@ def with_mutant(text: bytes, mutant: str | None) -> bytes:
     return yaml.safe_dump(document).encode()
 
 
+def with_peer_ports(
+    text: bytes, config: ClusterConfig, rng: random.Random
+) -> tuple[bytes, dict[str, Address]]:
+    """The cluster file with a peer port for each store member, and the members' peer addresses: proxies are
+    there before the members are."""
+    ports: dict[str, int] = {}
+    for member in config.members:
+        ports[member.name] = member.peer_port or free_port(rng, [*ports.values()])
+    document = yaml.safe_load(text)
+    document["spec"]["store"].pop("replicas", None)
+    document["spec"]["store"]["members"] = [
+        {"name": member.name, "clientPort": member.client_port, "peerPort": ports[member.name]}
+        for member in config.members
+    ]
+    addresses = {name: Address("127.0.0.1", port) for name, port in ports.items()}
+    return yaml.safe_dump(document).encode(), addresses
+
+
+def cluster_root(out: Path) -> Path:
+    """The state folder of the cluster of a run."""
+    return Path.cwd() / out / "cluster" / _NAME
+
+
 async def start_cluster(text: bytes, out: Path, timeout_s: float) -> LiveCluster:
     """`raftkube up --detach` under OUT/cluster. Raises ConfigError with its sentence."""
-    base = os.path.join(os.getcwd(), out, "cluster")
-    os.environ["RAFTKUBE_STATE_DIR"] = base
+    os.environ["RAFTKUBE_STATE_DIR"] = str(cluster_root(out).parent)
     command = [sys.executable, "-m", "raftkube", "up", "--config", "-", "--name", _NAME, "--detach"]
     done = await trio.run_process(
         [*command, "--no-context", "--timeout", str(timeout_s)],

@@ -1,85 +1,95 @@
-"""The faults of the live harness: what each does, and the consequence by which it counts as effective."""
+"""All faults of the live harness, and which of them are possible for this user and this cluster file."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from chaos.live.cluster import LiveCluster
-from chaos.live.observers import Observers
+from chaos.live.disk_faults import DISK_FAULTS
+from chaos.live.fault import Fault
+from chaos.live.host_faults import HOST_FAULTS
+from chaos.live.network_faults import NETWORK_FAULTS
+from chaos.live.process_faults import PROCESS_FAULTS
+from chaos.live.root_faults import ROOT_FAULTS, Freezer
+from raftkube.cluster.config import ClusterConfig
 from raftkube.errors import ConfigError
-
-# A consequence is looked for this long after the end of a fault.
-CONSEQUENCE_S: Final = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """A SIGKILL of one component. `kind` is whose; `role` is leader, follower or any."""
-
-    name: str
-    kind: str
-    role: str
-    consequence: str  # in words, for reports
-    group: str = "kill"
-
-    async def target(self, cluster: LiveCluster, observers: Observers, choice: int) -> str | None:
-        """The component to hit now; None if there is none (no leader is known)."""
-        there = cluster.named(self.kind)
-        leader = self._leader(observers, there)
-        if self.role == "leader":
-            return leader
-        others = [name for name in there if name != leader] if self.role == "follower" else there
-        return others[choice % len(others)] if others else None
-
-    def _leader(self, observers: Observers, there: list[str]) -> str | None:
-        if self.kind == "store":
-            return observers.leader
-        holder, _ = observers.holders.get(self.kind, ("", 0))
-        return next((name for name in there if holder == name or holder.startswith(name + "_")), None)
-
-    def effect(self, record: dict[str, Any], seen: Iterable[dict[str, Any]]) -> dict[str, Any] | None:
-        """The first consequence in what was seen from the fault's start on; None: it had no effect."""
-        end_ns = record["end_ns"] + int(CONSEQUENCE_S * 1e9)
-        for observed in seen:
-            if record["start_ns"] <= observed["time_ns"] <= end_ns and self._is_consequence(record, observed):
-                return observed
-        return None
-
-    def _is_consequence(self, record: dict[str, Any], observed: dict[str, Any]) -> bool:
-        if self.kind == "store" and self.role == "leader":
-            return bool(observed["kind"] == "term" and observed["leader"] != record["target"])
-        if self.kind in ("scheduler", "controller-manager"):
-            return bool(observed["kind"] == "holder" and observed["lease"] == self.kind)
-        return bool(observed["kind"] == "reset" and observed["component"] == record["target"])
-
 
 FAULTS: Final = {
     fault.name: fault
-    for fault in (
-        Fault("kill-store-leader", "store", "leader", "another member leads in a later term"),
-        Fault("kill-store-follower", "store", "follower", "the connections to it are reset"),
-        Fault("kill-apiserver", "apiserver", "any", "the watches on it are cut"),
-        Fault("kill-scheduler", "scheduler", "leader", "the lease has another holder or token"),
-        Fault(
-            "kill-controller-manager", "controller-manager", "leader", "the lease has another holder or token"
-        ),
-    )
+    for fault in (*PROCESS_FAULTS, *ROOT_FAULTS, *NETWORK_FAULTS, *DISK_FAULTS, *HOST_FAULTS)
 }
+GROUPS: Final = tuple(dict.fromkeys(fault.group for fault in FAULTS.values()))
+LAUNCHER: Final = "chaos.live.faulty_store"
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The faults of a run, and (name, why) of those that were asked for and are not possible."""
+
+    faults: list[Fault]
+    skipped: list[tuple[str, str]]
 
 
 def choose_faults(text: str) -> list[Fault]:
-    """The faults of a list such as `kill` (a group), `all` or `kill-apiserver,kill-scheduler`.
+    """The faults of a list such as `kill` (a group), `all` or `kill-apiserver,pause`.
 
     Raises ConfigError: an unknown name; the message lists those that are known.
     """
     chosen: dict[str, Fault] = {}
     for part in filter(None, text.split(",")):
-        matched = {
-            name: fault for name, fault in FAULTS.items() if part in ("all", name) or part == fault.group
-        }
+        matched = {name: fault for name, fault in FAULTS.items() if part in ("all", name, fault.group)}
         if not matched:
-            raise ConfigError(f"--faults: {part!r} is not known; there are kill, all, {', '.join(FAULTS)}")
+            raise ConfigError(
+                f"--faults: {part!r} is not known; there are all, {', '.join(GROUPS)}, {', '.join(FAULTS)}"
+            )
         chosen |= matched
     return list(chosen.values())
+
+
+def default_config(text: str) -> str:
+    """The cluster file that the list is run on unless another is named: the plain product where that will
+    do. Raises ConfigError as `choose_faults` does."""
+    inside = any("launcher" in fault.needs for fault in choose_faults(text))
+    return "cluster_configs/chaos-all.yaml" if inside else "cluster_configs/chaos-kill.yaml"
+
+
+def split_possible(text: str, config: ClusterConfig) -> Chosen:
+    """What of the list can be done. Raises ConfigError: a fault that was asked for by its own name, or
+    all of them, cannot be done."""
+    why = {fault.name: obstacle(fault, config) for fault in choose_faults(text)}
+    for name in text.split(","):
+        if why.get(name):
+            raise ConfigError(f"--faults: {name} {why[name]}")
+    chosen = Chosen(
+        [FAULTS[name] for name, reason in why.items() if not reason],
+        [(name, reason) for name, reason in why.items() if reason],
+    )
+    if chosen.skipped and not chosen.faults:
+        raise ConfigError(f"--faults: {chosen.skipped[0][0]} {chosen.skipped[0][1]}")
+    return chosen
+
+
+def obstacle(fault: Fault, config: ClusterConfig) -> str:
+    """Why a fault cannot be done; "" if it can."""
+    if "root" in fault.needs and os.geteuid() != 0:
+        return f"needs root ({fault.done})"
+    if "cgroup" in fault.needs and Freezer.find() is None:
+        return "needs a cgroup hierarchy of version 2 that can be written to"
+    if "launcher" in fault.needs and config.launcher != LAUNCHER:
+        return f"needs spec.store.launcher: {LAUNCHER} in the cluster file"
+    needed = 3 if fault.role in ("follower", "majority") or "partition" in fault.group else 1
+    if _replicas(fault.kind, config) < needed:
+        return f"needs {needed} of {fault.kind} in the cluster file"
+    return ""
+
+
+def _replicas(kind: str, config: ClusterConfig) -> int:
+    if kind == "store":
+        return len(config.members)
+    parts = {
+        "apiserver": config.apiserver,
+        "scheduler": config.scheduler,
+        "controller-manager": config.controller_manager,
+    }
+    return parts[kind].replicas

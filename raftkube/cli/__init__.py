@@ -60,11 +60,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(run(arguments))
 
 
-def run(arguments: Sequence[str] | None = None) -> int:
-    """Run one command line (default: the process's); returns its exit code. The named boundary that
-    turns every error into a sentence."""
+def run(arguments: Sequence[str] | None = None, *, root: click.Command = raftkube) -> int:
+    """Run one command line (default: the process's) of `root`; returns its exit code. The named boundary
+    that turns every error into a sentence."""
     try:
-        outcome = raftkube.main(arguments, prog_name="raftkube", standalone_mode=False)
+        outcome = root.main(arguments, prog_name="raftkube", standalone_mode=False)
         return outcome if isinstance(outcome, int) else 0
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)

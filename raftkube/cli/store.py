@@ -10,7 +10,9 @@ from raftkube.cli.logging import log_options
 from raftkube.cli.store_history import history_options, history_settings
 
 if TYPE_CHECKING:
-    from raftkube.net import Address, TlsFiles
+    from raftkube.clock import Clock
+    from raftkube.disk import Disk
+    from raftkube.net import Address, Network, TlsFiles
     from raftkube.store.server.member import MemberConfig
     from raftkube.store.server.monitor import MetricsListen
 
@@ -53,19 +55,24 @@ if TYPE_CHECKING:
 @log_options
 def command(verbose: int, logging_format: str, data_dir: str, **flags: Any) -> None:
     """Run one member of the store until SIGTERM or SIGINT."""
-    from raftkube.cli.collector import tune_collector
     from raftkube.cli.logging import configure_logging
-    from raftkube.cli.service import run_until_stopped
     from raftkube.clock import SystemClock
     from raftkube.disk import SystemDisk
     from raftkube.net.tcp import TcpNetwork
-    from raftkube.rng import system_rng
-    from raftkube.store.server.member import run_member
 
     config = member_config(flags)
     configure_logging(logging_format, verbose, component=config.name)
-    disk = SystemDisk(data_dir)
-    network, clock, rng = TcpNetwork(), SystemClock(), system_rng()
+    serve_member(config, TcpNetwork(), SystemClock(), SystemDisk(data_dir))
+
+
+def serve_member(config: MemberConfig, network: Network, clock: Clock, disk: Disk) -> None:
+    """Run a member of `config` in this process, behind these doors, until SIGTERM or SIGINT."""
+    from raftkube.cli.collector import tune_collector
+    from raftkube.cli.service import run_until_stopped
+    from raftkube.rng import system_rng
+    from raftkube.store.server.member import run_member
+
+    rng = system_rng()
     tune_collector()
     run_until_stopped(
         lambda stop, *, task_status: run_member(

@@ -7,6 +7,7 @@
       images: stand-in          # or strict: an image that cannot be unpacked is ImagePullBackOff
       balancer: {port: 6443}    # where kubectl connects; 0 asks for a free port
       store: {replicas: 3}      # or members: [{name: store-1, clientPort: 2379, peerPort: 2380}, ...]
+                                # launcher: the module that runs members, in tests only [default: raftkube]
       apiserver: {replicas: 2}
       controllerManager: {replicas: 2}
       scheduler: {replicas: 2}
@@ -30,7 +31,9 @@ from raftkube.errors import ConfigError
 API_VERSION: Final = "raftkube.dev/v1alpha1"
 _STORE_SIZES: Final = (1, 3, 5, 7)
 _REPLICAS_MAX: Final = 64
+PROGRAM: Final = "raftkube"  # the module that every component is run as, `python -m`
 _NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_MODULE: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,7 @@ class ClusterConfig:
     members: tuple[StoreMember, ...]
     store_flags: tuple[str, ...] = ()
     mutant: str = ""
+    launcher: str = PROGRAM
     testing: bool = False
     images: str = "stand-in"
     balancer_port: int = 0
@@ -109,13 +113,16 @@ class _Reader:
                 "kubelet",
             ),
         )
-        store = self._mapping(spec.get("store"), "spec.store", ("replicas", "members", "flags", "mutant"))
+        store = self._mapping(
+            spec.get("store"), "spec.store", ("replicas", "members", "flags", "mutant", "launcher")
+        )
         kubelet = self._mapping(spec.get("kubelet", {}), "spec.kubelet", ("replicas", "runtime", "flags"))
         balancer = self._mapping(spec.get("balancer", {}), "spec.balancer", ("port",))
         config = ClusterConfig(
             members=self._members(store),
             store_flags=self._flags(store, "spec.store"),
             mutant=self._text(store, "spec.store", "mutant", ""),
+            launcher=self._text(store, "spec.store", "launcher", PROGRAM),
             testing=self._boolean(spec, "spec", "testing"),
             images=self._choice(spec, "spec", "images", ("stand-in", "strict")),
             balancer_port=self._integer(balancer, "spec.balancer", "port", 0, 65535),
@@ -134,6 +141,10 @@ class _Reader:
     def _check_together(self, config: ClusterConfig) -> None:
         if config.mutant and not config.testing:
             self._fail("spec.store.mutant", "mutants are refused unless spec.testing is true")
+        if not _MODULE.fullmatch(config.launcher):
+            self._fail("spec.store.launcher", f"is {config.launcher!r}; write a Python module such as a.b")
+        if config.launcher != PROGRAM and not config.testing:
+            self._fail("spec.store.launcher", "is refused unless spec.testing is true")
         needs_api = config.controller_manager, config.scheduler, config.kubelet
         if not config.apiserver.replicas and any(part.replicas for part in needs_api):
             self._fail("spec.apiserver.replicas", "must be at least 1 where other components need it")

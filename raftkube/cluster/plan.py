@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from raftkube.cluster.config import ClusterConfig, Part
+from raftkube.cluster.config import PROGRAM, ClusterConfig, Part
 from raftkube.cluster.state import ClusterState
 
 HOST: Final = "127.0.0.1"
@@ -21,12 +21,13 @@ TakePort = Callable[[str, int], int]
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """One process. `argv` follows `python -m raftkube`; `ports` are its listeners by name."""
+    """One process. `argv` follows `python -m` and the module `program`; `ports` are its listeners by name."""
 
     name: str
     kind: str
     argv: tuple[str, ...]
     ports: Mapping[str, int]
+    program: str = PROGRAM
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,7 @@ def _stores(config: ClusterConfig, state: ClusterState, take_port: TakePort) -> 
                 *extra, *config.store_flags,
             ),
             each,
+            config.launcher,
         )
         for name, each in ports.items()
     ]  # fmt: skip

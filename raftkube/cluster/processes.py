@@ -196,7 +196,7 @@ class Processes:
         log_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with log_path.open("ab") as stream:
             managed.process = await trio.lowlevel.open_process(
-                [sys.executable, "-m", "raftkube", *self._argv(managed.component)],
+                [sys.executable, "-m", managed.component.program, *self._argv(managed.component)],
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from importlib import resources
+from pathlib import Path
 
 import pytest
 
 from raftkube.cluster.config import parse_cluster
+from raftkube.cluster.plan import make_plan
+from raftkube.cluster.state import ClusterState
 from raftkube.errors import ConfigError
 
 FILES = sorted(
@@ -50,6 +53,8 @@ def test_the_default_file_is_the_documented_topology() -> None:
         (HEAD + "  store: {members: [{name: A_}]}", "lower-case letters"),
         (HEAD + "  store: {members: [{name: a, clientPort: 70000}]}", r"members\[0\].clientPort is 70000"),
         (HEAD + "  store: {mutant: x}", "mutants are refused unless spec.testing is true"),
+        (HEAD + "  store: {launcher: a.b}", "spec.store.launcher is refused unless spec.testing is true"),
+        (HEAD + "  testing: true\n  store: {launcher: -c}", "launcher is '-c'; write a Python module"),
         (HEAD + "  store: {}\n  scheduler: {replicas: 1}", "spec.apiserver.replicas must be at least 1"),
         (HEAD + "  store: {}\n  images: lax", "spec.images is 'lax'; write stand-in or strict"),
         (HEAD + "  store: {flags: -v}", "spec.store.flags must be a list of texts"),
@@ -60,3 +65,12 @@ def test_a_wrong_file_names_the_field(text: str, says: str) -> None:
         parse_cluster(text, "my.yaml")
     assert "my.yaml" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_store_members_alone_are_started_by_the_launcher() -> None:
+    text = HEAD + "  testing: true\n  store: {launcher: a.b}\n  apiserver: {replicas: 1}\n"
+    ports = iter(range(20_000, 20_100))
+    state = ClusterState("x", Path("/x"))
+    plan = make_plan(parse_cluster(text, "x"), state, lambda label, wanted: next(ports))
+    programs = {component.kind: component.program for component in plan.components}
+    assert programs == {"store": "a.b", "apiserver": "raftkube", "balancer": "raftkube"}

@@ -345,6 +345,15 @@ async def test_a_client_waits_for_a_leader_until_its_deadline() -> None:
                 assert (await client.put(b"k", b"v")).revision == 2
 
 
+async def test_a_call_in_a_scope_that_was_cancelled_is_cancelled() -> None:
+    async with single_member() as member, client_of(member) as client:
+        await client.get(b"k")
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await client.put(b"k", b"v")
+        assert scope.cancelled_caught
+
+
 async def test_a_write_whose_connection_breaks_is_indefinite() -> None:
     async with single_member() as member, client_of(member) as client:
         await client.get(b"k")

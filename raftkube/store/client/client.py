@@ -399,6 +399,7 @@ def _needs_an_upgrade(error: StoreError) -> bool:
 
 
 def _deadline_ms() -> int:
-    """What is left of the caller's deadline; 0 for none, at least 1 otherwise."""
+    """What is left of the caller's deadline; 0 for none, at least 1 otherwise (a cancelled scope's is in the
+    infinite past)."""
     left_s = trio.current_effective_deadline() - trio.current_time()
-    return 0 if left_s == float("inf") else max(1, int(left_s * 1000))
+    return 0 if left_s == float("inf") else max(1, int(max(left_s, 0.0) * 1000))
