@@ -16,24 +16,29 @@ class Leadership(NamedTuple):
 
 
 def leaderships(observations: Iterable[dict[str, Any]], end_ns: int) -> list[Leadership]:
-    """In the order of their beginnings. A live run's leader is taken to lead until the next one is seen; a
-    simulated one until its role changes, so two can lead at once (an old one that does not know it yet)."""
+    """In the order of their beginnings. Where it is recorded that members stop leading, two can lead at once
+    (an old one that does not know it yet); else one is taken to lead until the next one is seen."""
+    in_order = sorted(
+        (seen for seen in observations if seen["kind"] in ("term", "role")),
+        key=lambda seen: int(seen["time_ns"]),
+    )
+    ends_are_told = any(seen["kind"] == "role" and seen["role"] != "leader" for seen in in_order)
     found: list[Leadership] = []
-    open_: dict[str, tuple[str, int, int]] = {}  # by whom it ends: everyone ("") or the member itself
-    for seen in sorted(observations, key=lambda seen: seen.get("time_ns", 0)):
-        if seen["kind"] == "term":
-            _close(found, open_, "", seen["time_ns"])
-            open_[""] = (seen["leader"], seen["term"], seen["time_ns"])
-        elif seen["kind"] == "role":
-            _close(found, open_, seen["member"], seen["time_ns"])
-            if seen["role"] == "leader":
-                open_[seen["member"]] = (seen["member"], seen["term"], seen["time_ns"])
-    for key in list(open_):
-        _close(found, open_, key, end_ns)
+    leading: dict[str, Leadership] = {}
+    for seen in in_order:
+        member, term, at_ns = str(seen.get("leader", seen.get("member"))), seen["term"], seen["time_ns"]
+        leads = seen["kind"] == "term" or seen["role"] == "leader"
+        if leads and member in leading and leading[member].term == term:
+            continue
+        over = [member] if seen["kind"] == "role" and ends_are_told else list(leading)
+        found += _ended(leading, over if leads else [member], at_ns)
+        if leads:
+            leading[member] = Leadership(member, term, at_ns, at_ns)
+    found += _ended(leading, list(leading), end_ns)
     return sorted(found, key=lambda led: (led.start_ns, led.term))
 
 
-def _close(found: list[Leadership], open_: dict[str, tuple[str, int, int]], key: str, end_ns: int) -> None:
-    if key in open_:
-        member, term, start_ns = open_.pop(key)
-        found.append(Leadership(member, term, start_ns, max(start_ns, end_ns)))
+def _ended(leading: dict[str, Leadership], members: list[str], at_ns: int) -> list[Leadership]:
+    """Take them out of `leading`, as ended at `at_ns`."""
+    gone = [leading.pop(member) for member in members if member in leading]
+    return [led._replace(end_ns=max(led.start_ns, at_ns)) for led in gone]

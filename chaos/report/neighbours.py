@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from chaos.checkers.history import History
 from chaos.checkers.verdict import Violation
+from chaos.report import words
 from chaos.report.calls import Run, fault_end_ns
 
 Record = dict[str, Any]
@@ -73,7 +74,7 @@ def _fault_words(run: Run, at_ns: int) -> str:
     if distance_ns is None:
         return ", which had no fault"
     fault = run.faults[nearest - 1]
-    where = f"fault {nearest} ({fault['name']} on {fault.get('target', 'nobody')})"
+    where = f"fault {nearest} ({words.fault(fault)})"
     if distance_ns == 0:
         return f", {(at_ns - fault['start_ns']) / 1e9:.3f} s after {where} began"
     order = "before" if fault["start_ns"] > at_ns else "after the end of"
@@ -141,11 +142,14 @@ def _span(record: Record) -> tuple[int, int]:
 
 
 def _moment(record: Record) -> int | None:
-    moment = record.get("call_ns", record.get("recv_ns"))
-    return None if moment is None else int(moment)
+    """An operation's call, an event's arrival, an observation's time."""
+    moments = (record.get(name) for name in ("call_ns", "recv_ns", "time_ns"))
+    return next((int(moment) for moment in moments if moment is not None), None)
 
 
 def _identity(record: Record) -> tuple[Any, ...]:
     if record.get("type") == "event":
         return ("event", record["watch"], record["revision"], record.get("key"), record.get("recv_ns"))
+    if record.get("type") == "observe":
+        return ("observe", record["kind"], record.get("member"), record.get("term"), record["time_ns"])
     return ("op", record.get("client"), record.get("id"), record.get("call_ns"))

@@ -66,7 +66,7 @@ def closeup_window(report: Report, number: int) -> Window:
     margin_ns = int(_CLOSEUP_MARGIN_S * 1e9)
     first = max(start_ns - margin_ns, report.run.start_ns)
     last = min(max(ends) + margin_ns, first + int(_CLOSEUP_MAX_S * 1e9), report.run.end_ns)
-    name = f"fault {number}, {fault['name']} on {fault.get('target', 'nobody')}, close up"
+    name = f"fault {number}, {words.fault(fault)}, close up"
     return Window(first, max(last, first + 1_000_000), name)
 
 
@@ -82,13 +82,17 @@ def headline(summary: dict[str, Any]) -> str:
     if summary["verdict"] == "unknown":
         return f"No violation was found in {operations}, but this run proves nothing: see why below."
     effective = words.several(summary["faults_effective"], "effective fault")
-    held = words.several(len(summary["invariants"]), "invariant")
-    return f"All {held} held over {operations} and {effective}."
+    verdicts = [row["verdict"] for row in summary["invariants"]]
+    held = words.several(verdicts.count("valid"), "invariant")
+    idle = verdicts.count("unjudged")
+    more = f" {idle} more had nothing to judge." if idle else ""
+    return f"All {held} held over {operations} and {effective}.{more}"
 
 
 def _top(report: Report) -> str:
     summary = report.summary
-    origin = f"seed {summary['seed']} · commit {summary['commit']}"
+    told = {"seed": summary["seed"], "commit": summary["commit"]}
+    origin = " · ".join(f"{name} {value}" for name, value in told.items() if value is not None)
     word = element("span", escape(summary["verdict"]), class_="verdict", id="verdict")
     replay = (
         element("code", escape(summary["replay"]), id="replay")
@@ -204,9 +208,7 @@ def _faults(summary: dict[str, Any], closeups: list[int]) -> str:
     else:
         parts.append("<p>No fault was injected.</p>")
     without = [
-        f"{number}: {fault['name']} on {fault.get('target', 'nobody')}"
-        for number, fault in enumerate(faults, 1)
-        if has_no_effect(fault)
+        f"{number}: {words.fault(fault)}" for number, fault in enumerate(faults, 1) if has_no_effect(fault)
     ]
     for title, listed in (
         ("Without effect", without),
@@ -230,7 +232,7 @@ def _closeups(report: Report, numbers: list[int]) -> str:
     drawn = []
     for number in numbers:
         fault, cost = report.run.faults[number - 1], report.figures[number - 1]
-        title = f"{number} · {fault['name']} on {fault.get('target', 'nobody')}"
+        title = f"{number} · {words.fault(fault)}"
         cells = element("b", escape(title)) + escape(f" · no write for {words.ms(cost.unavailable_ms)}")
         picture = element("div", draw_timeline(report, closeup_window(report, number)), class_="wide")
         drawn.append(element("details", element("summary", cells) + picture, id=f"fault-{number}"))

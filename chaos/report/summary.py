@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
 from chaos.checkers.history import History
 from chaos.checkers.judge import INVARIANTS
@@ -17,6 +17,20 @@ from chaos.report.neighbours import Neighbour, explanation, neighbours
 from chaos.report.series import percentile
 
 Json = dict[str, Any]
+
+
+# What has to have been counted for an invariant to have been judged at all: one of these.
+EVIDENCE: Final = (
+    (("S1", "S2", "S3", "S6"), ("revisions",)),
+    (("S1b",), ("keys judged by the second opinion",)),
+    (("S4",), ("member hashes",)),
+    (("S5",), ("leaders seen", "applied entries seen")),
+    (("W1", "W2", "W3", "W4", "W5", "W7", "W8", "W9", "W10"), ("watch events",)),
+    (("W6",), ("watches resumed",)),
+    (("W11",), ("watches refused as compacted",)),
+    (("L1", "L2", "L3", "L4"), ("leases",)),
+    (("V1", "V2"), ("settled",)),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +94,20 @@ def had_effect(fault: Json) -> bool:
 
 
 def invariants(verdict: Verdict) -> list[Json]:
-    """A verdict for each: invalid if it was broken; else unknown if the run is, for it proves nothing."""
+    """A verdict for each: invalid if it was broken; else unknown if the run is, for it proves nothing; else
+    unjudged if there was nothing in the history that could have broken it."""
     found = []
     for name, count in verdict.by_invariant(INVARIANTS).items():
-        word = "invalid" if count else "unknown" if verdict.word == "unknown" else "valid"
+        word = "invalid" if count else verdict.word if verdict.word == "unknown" else _held(name, verdict)
         found.append(
             {"name": name, "promise": INVARIANTS.get(name, ""), "violations": count, "verdict": word}
         )
     return found
+
+
+def _held(name: str, verdict: Verdict) -> str:
+    needed = next((counts for names, counts in EVIDENCE if name in names), ())
+    return "valid" if not needed or any(verdict.checked.get(count) for count in needed) else "unjudged"
 
 
 def latency(calls: list[Call]) -> dict[str, float]:

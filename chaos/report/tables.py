@@ -35,7 +35,8 @@ def invariants(rows: list[Json]) -> str:
     """One card an invariant."""
     cards = []
     for row in rows:
-        told = {"valid": "held", "invalid": words.several(row["violations"], "violation")}.get(
+        broken = words.several(row["violations"], "violation")
+        told = {"valid": "held", "invalid": broken, "unjudged": "nothing to judge"}.get(
             row["verdict"], "unknown"
         )
         cards.append(
@@ -71,7 +72,7 @@ def _recovery_line(number: int, fault: Json, has_closeup: bool, longest_ms: floa
     cells = [
         element("td", told, class_="number"),
         element("td", escape(fault["name"])),
-        element("td", escape(str(fault.get("target", "–")))),
+        element("td", escape(str(fault.get("target") or "–"))),
         *(_figure(cell) for cell in (words.seconds(fault["at_s"]), _lasted(fault))),
         element("td", escape("no effect" if idle else words.effect(fault))),
         *(_figure(words.ms(figures[name])) for name in ("detect_ms", "elect_ms", "first_write_ms")),
@@ -127,7 +128,7 @@ def around(items: list[Neighbour], start_ns: int) -> str:
     rows = []
     for item in items:
         record = item.record
-        who = f"client {record['client']}" if "client" in record else f"watch {record['watch']}"
+        who = words.who(record)
         took = words.ms((item.end_ns - item.start_ns) / 1e6) if record.get("return_ns") is not None else "–"
         cells = (
             f"{(item.start_ns - start_ns) / 1e9:.6f} s", took, who, str(record.get("id", "–")),

@@ -351,7 +351,7 @@ def _band_class(fault: dict[str, Any]) -> str:
 
 def _fault_title(number: int, fault: dict[str, Any]) -> str:
     without = " (no effect)" if has_no_effect(fault) else ""
-    return f"fault {number}: {fault['name']} on {fault.get('target', 'nobody')}{without}"
+    return f"fault {number}: {words.fault(fault)}{without}"
 
 
 def _fits(told: str, wide: float) -> bool:

@@ -70,7 +70,7 @@ def _line(item: Neighbour, scale: TimeScale, y: float, run: Run) -> str:
     answered = words.answer(record)
     title = f"{told} → {answered} ({item.why}); {run.seconds(item.start_ns):.6f} s"
     shape = f"call {record.get('outcome', 'event')}" + (" broken" if item.why == "violation" else "")
-    who = f"client {record['client']}" if "client" in record else f"watch {record['watch']}"
+    who = words.who(record)
     bold = "broken" if item.why == "violation" else ""
     parts = [
         svg.text(LEFT - 10, y + 16, f"{who} #{record['id']}" if "id" in record else who, f"tick end {bold}"),

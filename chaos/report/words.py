@@ -47,15 +47,21 @@ def several(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def effect(fault: dict[str, Any]) -> str:
+def fault(record: dict[str, Any]) -> str:
+    """Its name, and whom it hit if that was recorded."""
+    target = record.get("target")
+    return f"{record['name']} on {target}" if target else str(record["name"])
+
+
+def effect(record: dict[str, Any]) -> str:
     """The consequence by which a fault counts as effective."""
-    if "effect" not in fault:
-        return {True: "had its effect", False: "none", None: _NONE}[fault.get("effective")]
-    seen = fault["effect"]
+    if "effect" not in record:
+        return {True: "had its effect", False: "none", None: _NONE}[record.get("effective")]
+    seen = record["effect"]
     if seen is None:
         return "none"
-    if not isinstance(seen, dict):
-        return plain(seen)
+    if not isinstance(seen, dict) or not seen:
+        return plain(seen) if seen else "had its effect"
     known = {
         "term": "{leader} leads in term {term}",
         "reset": "connection to {component} lost",
@@ -72,9 +78,18 @@ def effect(fault: dict[str, Any]) -> str:
         return _pairs(seen)
 
 
+def who(record: dict[str, Any]) -> str:
+    """Whose record it is."""
+    if "client" in record:
+        return f"client {record['client']}"
+    return f"watch {record['watch']}" if "watch" in record else "observer"
+
+
 def request(record: dict[str, Any]) -> str:
     """What an operation asked for, without the keys' common prefix of folders."""
     asked, kind = record.get("request", {}), record["kind"]
+    if record.get("type") == "observe":
+        return f"seen: {effect({'effect': record})}"
     if record.get("type") == "event":
         value = f" = {record['value']}" if record.get("value") is not None else ""
         return f"event {kind} {_key(record.get('key', ''))}{value}"
@@ -90,6 +105,8 @@ def answer(record: dict[str, Any]) -> str:
     """What came back."""
     if record.get("type") == "event":
         return f"revision {record['revision']}"
+    if record.get("type") == "observe":
+        return "observed"
     if record["outcome"] != "ok":
         return f"{record['outcome']}: {record.get('error') or 'no code'}"
     response = record.get("response") or {}
@@ -133,4 +150,4 @@ def _version(key_value: Any) -> str:
 
 
 def _pairs(seen: dict[str, Any]) -> str:
-    return ", ".join(f"{key} {plain(value)}" for key, value in seen.items() if key != "time_ns")
+    return ", ".join(f"{key} {plain(value)}" for key, value in seen.items() if key not in ("time_ns", "type"))

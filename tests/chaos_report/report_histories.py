@@ -9,7 +9,10 @@ from chaos.checkers.history import History, Watch
 from chaos.checkers.verdict import Verdict
 
 Json = dict[str, Any]
-S = 1_000_000_000
+COUNTED = (
+    "revisions", "keys judged by the second opinion", "member hashes", "leaders seen", "watch events",
+    "watches resumed", "watches refused as compacted", "settled",
+)  # fmt: skip
 MS = 1_000_000
 
 
@@ -139,8 +142,7 @@ def simulated_history(seed: int = 7) -> History:
 
 def invalid(history: History) -> Verdict:
     """A verdict over `history` that names its operation in the middle as lost."""
-    verdict = Verdict()
-    verdict.count("operations", len(history.operations))
+    verdict = valid(history)
     broken = history.operations[len(history.operations) // 2]
     broken["revision"] = 17
     verdict.add("S2", "lost write: put /chaos/01 <b>was</b> acknowledged at revision 17", broken)
@@ -150,6 +152,9 @@ def invalid(history: History) -> Verdict:
 
 
 def valid(history: History) -> Verdict:
+    """As if everything but leases had been judged."""
     verdict = Verdict()
     verdict.count("operations", len(history.operations))
+    for counted in COUNTED:
+        verdict.count(counted)
     return verdict

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from report_histories import MS, fault, operation
+from report_histories import MS, fault, operation, role
 
 from chaos.checkers.history import History, Watch
 from chaos.checkers.verdict import Violation
@@ -102,6 +102,18 @@ def test_an_event_has_its_watch_around_it() -> None:
         (2, "same watch"), (3, "same watch"), (4, "same watch"), (None, "same key"), (5, "violation"),
         (6, "same watch"), (7, "same watch"), (8, "same watch"),
     ]  # fmt: skip
+
+
+def test_an_observation_has_what_was_asked_meanwhile_around_it() -> None:
+    both = [role(104, "store-1", 3, "leader"), role(107, "store-2", 3, "leader")]
+    history = History({"format": 1, "started_ns": 0}, [LOST, operation(2, 2, 400, 410)])
+    violation = Violation("S5", "both lead in term 3", tuple(both))
+    found = neighbours(history, violation)
+    assert [(item.record["kind"], item.why) for item in found] == [
+        ("put", "overlaps"), ("role", "violation"), ("role", "violation"),
+    ]  # fmt: skip
+    told = explanation(violation, read_run(history, []))
+    assert told == "0.104 s into the run, which had no fault: both lead in term 3"
 
 
 def test_what_the_log_has_in_its_place() -> None:

@@ -16,6 +16,7 @@ from report_histories import (
     live_faults,
     make_history,
     operation,
+    role,
     simulated_history,
     term,
     valid,
@@ -26,9 +27,10 @@ from chaos.checkers.judge import INVARIANTS
 from chaos.checkers.verdict import Verdict
 from chaos.report import words, write_report
 from chaos.report.page import choose_closeups, closeup_window, headline
-from chaos.report.summary import make_report
+from chaos.report.summary import EVIDENCE, make_report
 
 Json = dict[str, Any]
+ROOT = Path(__file__).parents[2]
 _VOID = frozenset(("meta", "link", "br", "img", "input", "hr"))
 
 
@@ -135,7 +137,17 @@ def test_the_verdict_and_one_for_each_invariant(word: str, tmp_path: Path) -> No
     assert all(row["promise"] in outline.text for row in rows.values())
     words_ = {name: row["verdict"] for name, row in rows.items()}
     broken = {"S2": "invalid", "W7": "invalid"} if word == "invalid" else {}
-    assert words_ == dict.fromkeys(INVARIANTS, "unknown" if word == "unknown" else "valid") | broken
+    leases = {} if word == "unknown" else dict.fromkeys(("L1", "L2", "L3", "L4"), "unjudged")
+    sound = "unknown" if word == "unknown" else "valid"
+    assert words_ == dict.fromkeys(INVARIANTS, sound) | leases | broken
+
+
+def test_each_invariant_says_what_it_is_judged_by() -> None:
+    """Those are counts of the checkers, or else everything would seem not to be judged."""
+    sources = "".join(path.read_text() for path in (ROOT / "chaos" / "checkers").glob("*.py"))
+    counts = [count for _, counts in EVIDENCE for count in counts]
+    assert [count for count in counts if f'.count("{count}"' not in sources] == []
+    assert {name for names, _ in EVIDENCE for name in names} == set(INVARIANTS)
 
 
 def test_a_violation_of_an_unlisted_name_is_not_dropped(tmp_path: Path) -> None:
@@ -170,6 +182,15 @@ def test_report_json(tmp_path: Path) -> None:
     assert set(kill["figures"]["during"]) == {
         "length_s", "rate", "p50_ms", "p99_ms", "max_ms", "failed", "unknown",
     }  # fmt: skip
+
+
+def test_a_violation_that_observers_saw_is_drawn(tmp_path: Path) -> None:
+    history = live()
+    verdict = Verdict()
+    verdict.add("S5", "both lead", role(5_000, "store-1", 3, "leader"), role(5_004, "store-2", 3, "leader"))
+    page, outline, _ = written(tmp_path, history, verdict)
+    assert page.count('class="call event broken"') == 2
+    assert "seen: store-2 is leader in term 3" in outline.text
 
 
 def test_a_fault_may_say_only_whether_it_was_effective(tmp_path: Path) -> None:
@@ -230,7 +251,10 @@ def test_the_headline_says_what_it_means() -> None:
     sound, broken = valid(history), invalid(history)
     told = headline(make_report(history, sound, history.faults, "again", []).summary)
     number = f"{len(history.operations):,} operations"
-    assert told == f"All {len(INVARIANTS)} invariants held over {number} and 4 effective faults."
+    judged = len(INVARIANTS) - 4
+    assert told == (
+        f"All {judged} invariants held over {number} and 4 effective faults. 4 more had nothing to judge."
+    )
     told = headline(make_report(history, broken, history.faults, "again", []).summary)
     assert told == f"S2, W7 broken: 2 violations in {number}."
     sound.unknown_because.append("too slow")
@@ -261,8 +285,14 @@ def test_lengths_of_time_in_words(value: float | None, told: str) -> None:
 def test_effects_in_words(effect: Any, told: str) -> None:
     assert words.effect({"effect": effect}) == told
     assert words.effect({}) == "–"
+    assert words.effect({"effect": {}}) == "had its effect"
     assert words.effect({"effective": True}) == "had its effect"
     assert words.effect({"effective": False}) == "none"
+
+
+def test_faults_in_words() -> None:
+    assert words.fault(fault("kill", "store-1", 0, 1)) == "kill on store-1"
+    assert words.fault(fault("kill", "", 0, 1)) == "kill"
 
 
 TXN: Json = {
@@ -292,6 +322,7 @@ def answered(kind: str, response: Json, **fields: Any) -> Json:
         ),
         (answered("user", {}, request={"verb": "create", "name": "ns/web"}), "create ns/web", "revision 9"),
         (answered("lease_grant", {}, request={"ttl_s": 5}), "lease_grant ttl_s 5", "revision 9"),
+        (role(5, "store-1", 3, "leader"), "seen: store-1 is leader in term 3", "observed"),
         (operation(1, 1, 0, 1, "put", "unknown"), "put 01 = c1-1", "unknown: timeout"),
         (
             {"type": "event", "watch": 1, "kind": "put", "key": "/c/1", "value": "v", "revision": 4},

@@ -187,6 +187,16 @@ def test_places_on_axes() -> None:
             id="only leaders lead",
         ),
         pytest.param(
+            [role(1, "a", 1, "leader"), role(2, "a", 1, "leader"), role(4, "b", 2, "leader")],
+            [("a", 1, 1, 4), ("b", 2, 4, 9)],
+            id="a simulation that tells beginnings only, and twice",
+        ),
+        pytest.param(
+            [term(1, 1, "a"), term(2, 1, "a"), term(6, 2, "a")],
+            [("a", 1, 1, 6), ("a", 2, 6, 9)],
+            id="several told it",
+        ),
+        pytest.param(
             [role(5, "a", 3, "leader"), role(2, "a", 1, "leader")],
             [("a", 1, 2, 5), ("a", 3, 5, 9)],
             id="in order of time, whatever the file's",
