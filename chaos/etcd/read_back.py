@@ -1,0 +1,106 @@
+"""The end of a run: a barrier write, every key from every member, every member's hash at one revision."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+import trio
+
+from chaos.etcd.client import EtcdClient
+from chaos.etcd.cluster import EtcdCluster, MemberHash, MemberState
+from chaos.recording import Recorder
+from chaos.workload import PREFIX, PREFIX_END, run_operation
+from raftkube.net.tcp import TcpNetwork
+from raftkube.store.client import StoreClient
+
+_CLIENT: Final = 9_000
+_PAUSE_S: Final = 0.2
+
+
+class ReadBack:
+    """Writes what it reads into the history, where it is judged."""
+
+    def __init__(self, cluster: EtcdCluster, recorder: Recorder, rng: random.Random) -> None:
+        self._cluster = cluster
+        self._recorder = recorder
+        self._rng = rng
+
+    async def run(self, store: EtcdClient, log_reached: Callable[[], int]) -> None:
+        """Returns when the complete watch, too, has got to the barrier; the caller bounds the time."""
+        barrier = await self._barrier(store)
+        states = await self._at_rest()
+        for member in self._cluster.names:
+            await self._read_member(member, states[member])
+        await self._read_hashes(min(state.revision for state in states.values()))
+        while log_reached() < barrier:  # noqa: ASYNC110  the caller bounds it
+            await trio.sleep(_PAUSE_S)
+
+    async def _barrier(self, store: EtcdClient) -> int:
+        number = 0
+        while True:
+            number += 1
+            request = {"key": PREFIX + "barrier", "value": f"barrier-{number}"}
+            record = await self._operation(store, number, "put", request, barrier=True)
+            if record["outcome"] == "ok":
+                return int(record["revision"])
+            await trio.sleep(_PAUSE_S)
+
+    async def _at_rest(self) -> dict[str, MemberState]:
+        """Every member's state once all have applied the log to the same index, twice in a row.
+
+        Not to the same revision: a member that has lost an entry never gets there.
+        """
+        before: set[int] = set()
+        while True:
+            states = {name: await self._cluster.state(name) for name in self._cluster.names}
+            known = {name: state for name, state in states.items() if state is not None}
+            applied = {state.applied_index for state in known.values()}
+            if len(known) == len(states) and len(applied) == 1 and applied == before:
+                return known
+            before = applied
+            await trio.sleep(_PAUSE_S)
+
+    async def _read_member(self, member: str, state: MemberState) -> None:
+        """From its own state, which has the barrier; asked again until it answers."""
+        address = self._cluster.address(member)
+        request = {"key": PREFIX, "range_end": PREFIX_END, "member": str(address)}
+        async with EtcdClient.open(TcpNetwork(), [address], rng=self._rng, pinned=True) as store:
+            while True:
+                record = await self._operation(
+                    store, f"final-{member}", "range", request,
+                    final=True, serializable=True, read_from=member, applied_index=state.applied_index,
+                )  # fmt: skip
+                if record["outcome"] == "ok":
+                    return
+                await trio.sleep(_PAUSE_S)
+
+    async def _read_hashes(self, revision: int) -> None:
+        """At a revision that all have, once all have compacted at the same one."""
+        while True:
+            hashes = {name: await self._cluster.hash_at(name, revision) for name in self._cluster.names}
+            told = {name: found for name, found in hashes.items() if found is not None}
+            if len(told) == len(hashes) and len({found.compact_revision for found in told.values()}) == 1:
+                for name, found in told.items():
+                    self._write_hash(name, revision, found)
+                return
+            await trio.sleep(_PAUSE_S)
+
+    async def _operation(
+        self, store: EtcdClient, number: int | str, kind: str, request: dict[str, Any], **marks: Any
+    ) -> dict[str, Any]:
+        # What an operation uses of a StoreClient, an EtcdClient has.
+        client = cast(StoreClient, store)
+        return await run_operation(client, self._recorder, _CLIENT, number, kind, request, **marks)
+
+    def _write_hash(self, member: str, revision: int, found: MemberHash) -> None:
+        now_ns = self._recorder.now_ns()
+        self._recorder.write(
+            {
+                "type": "op", "client": _CLIENT, "id": f"hash-{member}", "kind": "hash",
+                "request": {"member": member}, "call_ns": now_ns, "return_ns": now_ns, "outcome": "ok",
+                "error": None, "revision": revision, "serializable": True,
+                "response": {"hash": found.hash, "compact_revision": found.compact_revision},
+            }
+        )  # fmt: skip
