@@ -12,7 +12,8 @@ from chaos.checkers.history import History
 
 def members_differ(history: History) -> str | None:
     """A sentence that says how the members differ at the end, None if they do not."""
-    return _hashes_differ(history) or _reads_differ(history)
+    found = [sentence for sentence in (_hashes_differ(history), _reads_differ(history)) if sentence]
+    return "; ".join(found) or None
 
 
 def _hashes_differ(history: History) -> str | None:
@@ -29,23 +30,22 @@ def _hashes_differ(history: History) -> str | None:
 
 
 def _reads_differ(history: History) -> str | None:
-    """Reads that each member answered from its own state after it had applied the barrier."""
+    """Reads that each member answered from its own state once all had applied the log to one index."""
     reads: dict[str, dict[str, Any]] = {
         operation["read_from"]: operation
         for operation in history.operations
         if operation.get("final") and operation["outcome"] == "ok"
     }
-    names = sorted(reads)
-    for name in names[1:]:
-        first, other = reads[names[0]], reads[name]
-        if first["revision"] != other["revision"]:
-            return (
-                f"after the barrier {names[0]} stands at revision {first['revision']} and {name} at "
-                f"{other['revision']}"
-            )
-        if first["response"] != other["response"]:
-            key = _first_difference(first["response"]["kvs"], other["response"]["kvs"])
-            return f"after the barrier {names[0]} and {name} have different values, the first at {key}"
+    at = {name: operation["revision"] for name, operation in sorted(reads.items())}
+    if len(set(at.values())) > 1:
+        stand = ", ".join(f"{name} {revision}" for name, revision in at.items())
+        return f"having applied the same log, they stand at different revisions: {stand}"
+    answers = {name: reads[name]["response"]["kvs"] for name in at}
+    for name in list(answers)[1:]:
+        first = next(iter(answers))
+        if answers[first] != answers[name]:
+            key = _first_difference(answers[first], answers[name])
+            return f"{first} and {name} answer differently from their own state, first at {key}"
     return None
 
 
