@@ -99,7 +99,7 @@ def result_of(op: Any, answer: bytes) -> Result:
         if isinstance(op, LeaseKeepAlive):
             told = told["result"]
         return _result(op, told, _int(told["header"], "revision"))
-    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+    except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise Indefinite(f"no answer of etcd's: {type(error).__name__}: {error}") from error
 
 

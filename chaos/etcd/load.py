@@ -19,20 +19,24 @@ from raftkube.wire.store import Compare, Put, Txn
 _PREFIX: Final = b"/load/"
 _PREFIX_END: Final = b"/load0"
 _TIMEOUT_S: Final = 5.0
+_PUTS_MAX: Final = 100  # of one transaction; etcd takes 128
 
 
 @dataclass(frozen=True, slots=True)
 class CompareLoad:
     """`keys` are compared by each transaction; `tasks` ask for one after another."""
 
-    keys: int = 1_000
+    keys: int = 3_000
     tasks: int = 3
 
     async def run(self, client: EtcdClient) -> None:
         """Until cancelled. Nothing is recorded: the keys lie outside what is judged, but their revisions
         are in the log."""
-        for number in range(self.keys):
-            await _try_put(client, _PREFIX + b"%06d" % number)
+        for first in range(0, self.keys, _PUTS_MAX):
+            last = min(first + _PUTS_MAX, self.keys)
+            await _try(
+                client, Txn((), tuple(Put(_PREFIX + b"%06d" % n, b"x" * 64) for n in range(first, last)))
+            )
         async with trio.open_nursery() as nursery:
             for task in range(self.tasks):
                 nursery.start_soon(self._ask, client, _PREFIX + b"task-%d" % task)
@@ -42,17 +46,13 @@ class CompareLoad:
         count = 0
         while True:
             count += 1
-            try:
-                with trio.move_on_after(_TIMEOUT_S):
-                    await client.txn(Txn((there,), (Put(key, b"%d" % count),)))
-            except StoreError:
-                await trio.sleep(0.05)
+            await _try(client, Txn((there,), (Put(key, b"%d" % count),)))
 
 
-async def _try_put(client: EtcdClient, key: bytes) -> None:
-    """Or not: nothing depends on a single key."""
+async def _try(client: EtcdClient, txn: Txn) -> None:
+    """Or not: nothing depends on a single transaction."""
     try:
         with trio.move_on_after(_TIMEOUT_S):
-            await client.put(key, b"x" * 64)
+            await client.txn(txn)
     except StoreError:
         await trio.sleep(0.05)

@@ -28,13 +28,17 @@ class ReadBack:
         self._rng = rng
 
     async def run(self, store: EtcdClient, log_reached: Callable[[], int]) -> None:
-        """Returns when the complete watch, too, has got to the barrier; the caller bounds the time."""
+        """Returns when the complete watch, too, has got to the barrier; the caller bounds the time.
+
+        Or as far as the member can get that has lost most: it may be the one that feeds the watch.
+        """
         barrier = await self._barrier(store)
         states = await self._at_rest()
         for member in self._cluster.names:
             await self._read_member(member, states[member])
-        await self._read_hashes(min(state.revision for state in states.values()))
-        while log_reached() < barrier:  # noqa: ASYNC110  the caller bounds it
+        lowest = min(state.revision for state in states.values())
+        await self._read_hashes(lowest)
+        while log_reached() < min(barrier, lowest):  # noqa: ASYNC110  the caller bounds it
             await trio.sleep(_PAUSE_S)
 
     async def _barrier(self, store: EtcdClient) -> int:
