@@ -15,7 +15,9 @@ from chaos.checkers.judge import judge
 from chaos.checkers.verdict import Verdict
 from chaos.etcd.confirmation import members_differ
 from chaos.etcd.faults import ETCD_FAULTS, choose_etcd_faults
+from chaos.etcd.run import EtcdRecorder
 from chaos.etcd.summary import summarize
+from chaos.recording import MemoryRecorder
 from raftkube.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -136,3 +138,12 @@ def test_a_fault_counts_by_its_consequence(name: str, observed: dict[str, Any], 
     # Before it, or long after, is not by it.
     assert fault.effect(record, [observed | {"time_ns": 9 * S}]) is None
     assert fault.effect(record, [observed | {"time_ns": 18 * S}]) is None
+
+
+def test_a_keep_alives_revision_is_free_of_real_time() -> None:
+    recorder = MemoryRecorder(lambda: 2.0)
+    marking = EtcdRecorder(recorder)
+    assert marking.now_ns() == 2 * S
+    for kind in ("lease_keep_alive", "lease_grant", "put"):
+        marking.write({"type": "op", "kind": kind})
+    assert [record.get("serializable", False) for record in recorder.records] == [True, False, False]
