@@ -122,13 +122,18 @@ def check(file: str) -> None:
 def list_all() -> None:
     """Faults, workloads, invariants and mutants."""
     from chaos.checkers.judge import INVARIANTS
+    from chaos.etcd.faults import ETCD_FAULTS
     from chaos.live.faults import FAULTS
     from raftkube.store.raft import mutants
 
     click.echo("faults:")
     for fault in FAULTS.values():
         click.echo(f"  {fault.name:26} effective when {fault.consequence}")
+    click.echo("faults of --target etcd:")
+    for name, etcd_fault in ETCD_FAULTS.items():
+        click.echo(f"  {name:26} effective when {etcd_fault.consequence}")
     click.echo("workloads:\n  kv                         16 clients in 2 processes, 40 keys, 65 % may write")
+    click.echo("  kv-compares                etcd alone: kv beside transactions that compare 3,000 keys")
     click.echo("invariants:")
     for name, promise in INVARIANTS.items():
         click.echo(f"  {name:26} {promise}")

@@ -58,6 +58,8 @@ class ReadBack:
         """
         before: set[int] = set()
         while True:
+            for name in self._cluster.ended():  # its port was taken by another process while it was down
+                self._cluster.start(name)
             states = {name: await self._cluster.state(name) for name in self._cluster.names}
             known = {name: state for name, state in states.items() if state is not None}
             applied = {state.applied_index for state in known.values()}

@@ -28,6 +28,7 @@ from chaos.report import write_report
 from chaos.workload import PREFIX, Workload, WorkloadOptions, record_watch
 from raftkube.net import Address
 from raftkube.net.tcp import TcpNetwork
+from raftkube.rng import system_rng
 from raftkube.store.client import StoreClient
 
 # Each group has a client of its own, which prefers another member.
@@ -75,7 +76,7 @@ async def run_etcd(options: EtcdOptions, commit: str, say: Say) -> Verdict:
     faults = choose_etcd_faults(options.faults)
     out = Path(options.out)
     say(f"seed {options.seed}; starting three members of etcd")
-    async with running(out / "cluster", random.Random(f"{options.seed}/ports")) as cluster:
+    async with running(out / "cluster", system_rng()) as cluster:  # ports: two runs of a seed may meet
         run = _EtcdRun(options, cluster, faults, out, say)
         await run.record()
         version = cluster.version()

@@ -33,19 +33,19 @@ def summarize(history: History, verdict: Verdict, faults: list[Json]) -> Json:
         "faults_effective": sum(record.get("effect") is not None for record in faults),
         "operations": len(history.operations),
         "verdict": verdict.word,
-        "says": _sentence(verdict, difference),
+        "says": _sentence(history, verdict, difference),
         "confirmed": difference,
         "unknown_because": verdict.unknown_because,
         "violations": _violations(verdict),
     }
 
 
-def _sentence(verdict: Verdict, difference: str | None) -> str:
+def _sentence(history: History, verdict: Verdict, difference: str | None) -> str:
     if difference:
         return f"{verdict.word}, confirmed: {difference}"
-    if verdict.violations:
-        return "invalid, not confirmed: the members' hashes and reads are equal"
-    return verdict.word
+    hashed = any(op["kind"] == "hash" and op["outcome"] == "ok" for op in history.operations)
+    told = "the members' hashes and reads are equal" if hashed else "no member's hash was read"
+    return f"{verdict.word}, not confirmed: {told}" if verdict.violations else f"{verdict.word}; {told}"
 
 
 def _violations(verdict: Verdict) -> list[Json]:
