@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import trio
 
 from chaos.etcd.client import EtcdClient
 from chaos.etcd.cluster import EtcdCluster, MemberHash, MemberState
+from chaos.final_reads import HARNESS_CLIENT, write_barrier
 from chaos.recording import Recorder
 from chaos.workload import PREFIX, PREFIX_END, run_operation
 from raftkube.net.tcp import TcpNetwork
 from raftkube.store.client import StoreClient
 
-_CLIENT: Final = 9_000
 _PAUSE_S: Final = 0.2
 
 
@@ -32,23 +32,13 @@ class ReadBack:
 
         Or as far as the member can get that has lost most: it may be the one that feeds the watch.
         """
-        barrier = await self._barrier(store)
+        barrier = await write_barrier(cast(StoreClient, store), self._recorder)
         states = await self._at_rest()
         for member in self._cluster.names:
             await self._read_member(member, states[member])
         lowest = min(state.revision for state in states.values())
         await self._read_hashes(lowest)
         while log_reached() < min(barrier, lowest):  # noqa: ASYNC110  the caller bounds it
-            await trio.sleep(_PAUSE_S)
-
-    async def _barrier(self, store: EtcdClient) -> int:
-        number = 0
-        while True:
-            number += 1
-            request = {"key": PREFIX + "barrier", "value": f"barrier-{number}"}
-            record = await self._operation(store, number, "put", request, barrier=True)
-            if record["outcome"] == "ok":
-                return int(record["revision"])
             await trio.sleep(_PAUSE_S)
 
     async def _at_rest(self) -> dict[str, MemberState]:
@@ -74,9 +64,11 @@ class ReadBack:
         request = {"key": PREFIX, "range_end": PREFIX_END, "member": str(address)}
         async with EtcdClient.open(TcpNetwork(), [address], rng=self._rng, pinned=True) as store:
             while True:
-                record = await self._operation(
-                    store, f"final-{member}", "range", request,
-                    final=True, serializable=True, read_from=member, applied_index=state.applied_index,
+                # What an operation uses of a StoreClient, an EtcdClient has.
+                record = await run_operation(
+                    cast(StoreClient, store), self._recorder, HARNESS_CLIENT, f"final-{member}", "range",
+                    request, final=True, serializable=True, read_from=member,
+                    applied_index=state.applied_index,
                 )  # fmt: skip
                 if record["outcome"] == "ok":
                     return
@@ -93,18 +85,11 @@ class ReadBack:
                 return
             await trio.sleep(_PAUSE_S)
 
-    async def _operation(
-        self, store: EtcdClient, number: int | str, kind: str, request: dict[str, Any], **marks: Any
-    ) -> dict[str, Any]:
-        # What an operation uses of a StoreClient, an EtcdClient has.
-        client = cast(StoreClient, store)
-        return await run_operation(client, self._recorder, _CLIENT, number, kind, request, **marks)
-
     def _write_hash(self, member: str, revision: int, found: MemberHash) -> None:
         now_ns = self._recorder.now_ns()
         self._recorder.write(
             {
-                "type": "op", "client": _CLIENT, "id": f"hash-{member}", "kind": "hash",
+                "type": "op", "client": HARNESS_CLIENT, "id": f"hash-{member}", "kind": "hash",
                 "request": {"member": member}, "call_ns": now_ns, "return_ns": now_ns, "outcome": "ok",
                 "error": None, "revision": revision, "serializable": True,
                 "response": {"hash": found.hash, "compact_revision": found.compact_revision},
