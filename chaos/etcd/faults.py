@@ -130,11 +130,16 @@ class EtcdObserver:
                 await trio.sleep(_POLL_S)
 
     def _on_status(self, name: str, told: dict[str, Any]) -> None:
+        """etcd's raftTerm is the term of the last entry that was applied, while its leader may be a later
+        term's already: only a term's first leader is written down, and S5 cannot be judged of etcd."""
         state = read_state(told)
         self._names[state.member_id] = name
         leader = self._names.get(state.leader_id)
-        if leader and (state.term > self.term or (state.term == self.term and leader != self.leader)):
-            self.term, self.leader = state.term, leader
+        if leader is None or state.term < self.term:
+            return
+        self.leader = leader
+        if state.term > self.term:
+            self.term = state.term
             self._see("term", term=state.term, leader=leader, told_by=name)
 
     def _see(self, kind: str, **fields: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +14,9 @@ import pytest
 from chaos.checkers.history import History
 from chaos.checkers.judge import judge
 from chaos.checkers.verdict import Verdict
+from chaos.etcd.cluster import EtcdCluster
 from chaos.etcd.confirmation import members_differ
-from chaos.etcd.faults import ETCD_FAULTS, choose_etcd_faults
+from chaos.etcd.faults import ETCD_FAULTS, EtcdObserver, choose_etcd_faults
 from chaos.etcd.run import EtcdRecorder
 from chaos.etcd.summary import summarize
 from chaos.recording import MemoryRecorder
@@ -152,3 +154,24 @@ def test_a_keep_alives_revision_is_free_of_real_time() -> None:
     for kind in ("lease_keep_alive", "lease_grant", "put"):
         marking.write({"type": "op", "kind": kind})
     assert [record.get("serializable", False) for record in recorder.records] == [True, False, False]
+
+
+def test_a_term_is_seen_once_though_its_status_names_a_later_leader(tmp_path: Path) -> None:
+    """A new leader is told of before its term is: that is no second leader of the old term."""
+    recorder = MemoryRecorder(lambda: 2.0)
+    observer = EtcdObserver(EtcdCluster(tmp_path / "cluster", random.Random(1)), recorder, random.Random(1))
+
+    def status(member: str, leader: str, term: int) -> dict[str, Any]:
+        return {"header": {"member_id": member, "revision": "1"}, "leader": leader, "raftTerm": str(term)}
+
+    for name, told in [
+        ("etcd-2", status("22", "0", 4)),
+        ("etcd-1", status("11", "11", 5)),
+        ("etcd-2", status("22", "22", 5)),
+        ("etcd-3", status("33", "11", 4)),
+    ]:
+        observer._on_status(name, told)
+    assert observer.leader == "etcd-2"
+    observer._on_status("etcd-1", status("11", "22", 6))
+    seen = [(record["term"], record["leader"]) for record in recorder.records]
+    assert seen == [(5, "etcd-1"), (6, "etcd-2")]
