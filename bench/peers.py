@@ -167,7 +167,7 @@ class Side:
         client = f"{scheme}://{_HOST}:{self._ports[number]}"
         name = f"etcd-{number + 1}"
         command = [
-            _etcd_binary("etcd"), "--name", name, "--data-dir", str(self._folder / name),
+            etcd_binary("etcd"), "--name", name, "--data-dir", str(self._folder / name),
             "--initial-cluster", ",".join(f"etcd-{n + 1}={peer}" for n, peer in enumerate(peers)),
             "--initial-cluster-state", "new", "--initial-advertise-peer-urls", peers[number],
             "--listen-peer-urls", peers[number], "--listen-client-urls", client,
@@ -200,7 +200,7 @@ class Side:
         """etcdctl endpoint status: the leader says that it is."""
         endpoint = self.endpoint(number)
         scheme = "https" if endpoint.ca else "http"
-        command = [_etcd_binary("etcdctl"), "--endpoints", f"{scheme}://{_HOST}:{endpoint.port}"]
+        command = [etcd_binary("etcdctl"), "--endpoints", f"{scheme}://{_HOST}:{endpoint.port}"]
         if endpoint.ca:
             command += ["--cacert", endpoint.ca, "--cert", endpoint.cert, "--key", endpoint.key]
         environment = os.environ | {"ETCDCTL_API": "3"}
@@ -238,7 +238,8 @@ async def _ask_status(endpoint: Endpoint) -> bool:
     return False
 
 
-def _etcd_binary(name: str) -> str:
+def etcd_binary(name: str) -> str:
+    """Where `etcd` or `etcdctl` is. Raises BenchError: it is not installed."""
     beside = Path(sys.executable).parent / name
     found = str(beside) if beside.exists() else shutil.which(name)
     if not found:

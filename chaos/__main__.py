@@ -9,12 +9,16 @@ import gc
 import secrets
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from chaos.commit import commit_of_the_code
 from chaos.sim.command import replay, sim
 from raftkube.errors import RaftkubeError
+
+if TYPE_CHECKING:
+    from chaos.checkers.verdict import Verdict
 
 
 @click.group()
@@ -28,13 +32,17 @@ cli.add_command(replay)
 
 @cli.command()
 @click.option(
+    "--target", default="raftkube", show_default=True, type=click.Choice(["raftkube", "etcd"]),
+    help="What is broken: raftkube, or three members of a real etcd (--config and --mutant are raftkube's).",
+)  # fmt: skip
+@click.option(
     "--config",
     default=None,
     help="The cluster file.  [default: cluster_configs/chaos-kill.yaml if only processes are hit, else "
     "cluster_configs/chaos-all.yaml]",
 )
 @click.option("--faults", default="kill", show_default=True, help="Names or groups, see `list`; none: ''.")
-@click.option("--workload", default="kv", show_default=True, type=click.Choice(["kv"]))
+@click.option("--workload", default="kv", show_default=True, type=click.Choice(["kv", "kv-compares"]))
 @click.option("--seed", type=int, default=None, help="Default: a random one, which is printed.")
 @click.option(
     "--duration", type=click.FloatRange(1, 86_400), default=60.0, show_default=True, help="Seconds."
@@ -43,8 +51,8 @@ cli.add_command(replay)
 @click.option("--mutant", default=None, help="A bug to switch on; the cluster file must say testing: true.")
 @click.option("--out", required=True, help="A folder for the report, the history and the logs.")
 def live(
-    config: str | None, faults: str, workload: str, seed: int | None, duration: float, min_rate: float,
-    mutant: str | None, out: str,
+    target: str, config: str | None, faults: str, workload: str, seed: int | None, duration: float,
+    min_rate: float, mutant: str | None, out: str,
 ) -> None:  # fmt: skip
     """Break parts of a real cluster under load and judge the recorded history."""
     import trio
@@ -54,10 +62,19 @@ def live(
     from raftkube.files import read_file
 
     chosen = secrets.randbelow(2**31) if seed is None else seed
+    if target == "etcd":
+        _live_etcd(faults, workload, chosen, duration, min_rate, mutant, out)
+    if workload == "kv-compares":
+        raise click.UsageError("--workload kv-compares is for etcd alone; add --target etcd")
     config = config or default_config(faults)
     options = LiveOptions(config, faults, workload, chosen, duration, min_rate, mutant, out)
     text = read_file(_packaged(config), what="cluster file")
     verdict = trio.run(run_live, options, text, commit_of_the_code(), _say)
+    _tell(verdict, options.replay_line, out)
+
+
+def _tell(verdict: Verdict, replay_line: str, out: str) -> NoReturn:
+    """Say what came out and end with the verdict's exit code."""
     _say(f"verdict: {verdict.word}; checked {verdict.checked}")
     for doubt in verdict.unknown_because:
         _say(f"unknown because: {doubt}")
@@ -65,8 +82,24 @@ def live(
         _say(f"{violation.invariant}: {violation.sentence}")
     _say(f"report: {Path(out) / 'report.html'}")
     if verdict.exit_code:
-        _say(f"again: {options.replay_line}")
+        _say(f"again: {replay_line}")
     sys.exit(verdict.exit_code)
+
+
+def _live_etcd(
+    faults: str, workload: str, seed: int, duration: float, min_rate: float, mutant: str | None, out: str
+) -> NoReturn:
+    """The same workload and checkers on a real etcd; ends the program with the verdict's exit code."""
+    import trio
+
+    from chaos.etcd.run import EtcdOptions, run_etcd
+    from raftkube.errors import ConfigError
+
+    if mutant is not None:
+        raise ConfigError("--mutant is refused: mutants are raftkube's; leave it out with --target etcd")
+    options = EtcdOptions(faults, workload, seed, duration, min_rate, out)
+    verdict = trio.run(run_etcd, options, commit_of_the_code(), _say)
+    _tell(verdict, options.replay_line, out)
 
 
 @cli.command()
@@ -94,7 +127,9 @@ def check(file: str) -> None:
 def list_all() -> None:
     """Faults, workloads, invariants and mutants."""
     from chaos.checkers.judge import INVARIANTS
+    from chaos.etcd.faults import ETCD_FAULTS
     from chaos.live.faults import FAULTS, GROUPS
+    from chaos.sim.worlds import WORLDS
     from raftkube.store.raft import mutants
 
     click.echo("faults:")
@@ -102,7 +137,17 @@ def list_all() -> None:
         rights = " (root)" if "root" in fault.needs else ""
         click.echo(f"  {fault.name:30} {fault.group:10} effective when {fault.consequence}{rights}")
     click.echo(f"groups of faults:\n  {', '.join((*GROUPS, 'all'))}")
+    click.echo("faults of --target etcd:")
+    for name, etcd_fault in ETCD_FAULTS.items():
+        click.echo(f"  {name:26} effective when {etcd_fault.consequence}")
+    for world, simulated in WORLDS.items():
+        click.echo(f"faults of the simulated world {world}:")
+        for name, what in simulated.faults.items():
+            click.echo(f"  {name:30} {what}")
+        if simulated.groups:
+            click.echo(f"groups of faults:\n  {', '.join((*simulated.groups, 'all'))}")
     click.echo("workloads:\n  kv                         16 clients in 2 processes, 40 keys, 65 % may write")
+    click.echo("  kv-compares                etcd alone: kv beside transactions that compare 3,000 keys")
     click.echo("invariants:")
     for name, promise in INVARIANTS.items():
         click.echo(f"  {name:26} {promise}")
