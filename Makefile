@@ -17,7 +17,7 @@ ASYNC_NOT := ASYNC114,ASYNC120,ASYNC124,ASYNC128
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 /usr/bin/python3; do \
 	  $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 
-.PHONY: help up test lint types ci-long chaos fuzz mutants bench accept-2 accept-3 clean lock capture
+.PHONY: help up test lint types ci-long sim chaos fuzz mutants bench accept-2 accept-3 clean lock capture
 help:  ## list the targets
 	@grep -hE '^[a-z0-9.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -63,6 +63,10 @@ ci-long: $(VENV)/.dev  ## the longer checks of CI
 capture: $(VENV)/.dev  ## draw the pictures in docs/images from a real session and a real chaos run
 	@$(BIN)/python scripts/capture.py
 	@$(BIN)/python scripts/chaos_report_picture.py
+
+sim: $(VENV)/.dev  ## a thousand seeds of the simulated store and a hundred of the control plane (out/sim)
+	@$(BIN)/python -m chaos sim --seeds 0:1000 --jobs 2 --quiet --out out/sim/store $(ARGS)
+	@$(BIN)/python -m chaos sim --world cluster --duration 300 --seeds 0:100 --jobs 2 --quiet --out out/sim/cluster $(ARGS)
 
 chaos: $(VENV)/.dev  ## half an hour of every live fault over the whole control plane, judged (report in out/chaos)
 	@$(BIN)/python -m chaos live --faults all --duration 1800 --out out/chaos $(ARGS)
