@@ -38,7 +38,7 @@ def test_a_run_is_recorded_judged_and_judged_again(tmp_path: Path) -> None:
     assert summary["target"] == "etcd 3.5.1"
     again, told = chaos("check", out / "history.jsonl")
     assert again == code, told
-    assert 'class="fault"' in (out / "report.html").read_text()
+    assert "kill-store-all on etcd-1,etcd-2,etcd-3" in (out / "report.html").read_text()
 
 
 @pytest.mark.parametrize(
