@@ -169,7 +169,9 @@ class _Timeline:
             parts.append(svg.line(LEFT, middle, LEFT + COLUMNS, middle, "track"))
             hits = [(x, end) for number, _, x, end in self._faults() if number in row.faults]
             parts += [self._led(led, hits) for led in row.led]
-            parts += [self._hit(number) for number in row.faults]
+            starts = [self._scale.x(self._report.run.faults[number - 1]["start_ns"]) for number in row.faults]
+            following = [*starts, float(WIDTH)][1:]
+            parts += [self._hit(*pair) for pair in zip(row.faults, following, strict=True)]
             self._y += _ROW
         self._parts.append(svg.group(parts, "cluster", data_part="cluster"))
 
@@ -185,7 +187,8 @@ class _Timeline:
         told = next((name for name in (f"term {led.term}", str(led.term)) if _fits(name, until - free)), "")
         return box + (svg.text(free + 5, self._y + 13, told, "led") if told else "")
 
-    def _hit(self, number: int) -> str:
+    def _hit(self, number: int, until: float) -> str:
+        """Its name or number is written if there is room before `until`, where the next one lies over it."""
         fault = self._report.run.faults[number - 1]
         end_ns = fault_end_ns(fault, self._window.end_ns)
         if not self._scale.holds(fault["start_ns"], end_ns):
@@ -193,7 +196,7 @@ class _Timeline:
         x = self._scale.x(fault["start_ns"])
         wide = max(self._scale.x(end_ns) - x, 2)
         box = svg.rect(x, self._y + 2, wide, _ROW - 4, "hit", _fault_title(number, fault))
-        told = next((name for name in (fault["name"], str(number)) if _fits(name, wide)), "")
+        told = next((name for name in (fault["name"], str(number)) if _fits(name, min(wide, until - x))), "")
         return box + (svg.text(x + 5, self._y + 13, told, "hit") if told else "")
 
     def _lanes(self) -> None:
