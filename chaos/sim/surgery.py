@@ -191,6 +191,8 @@ class Surgery:
         for name in self.store.names:
             if name not in members and name not in self.broken:
                 await self._scrap(name)
+            elif name not in self.store.running and name not in self.broken:
+                await self.replace(name)  # it cannot start: its disk was damaged as the faults ended
         for name in self.store.names:
             await self.start(name)
         for name in sorted(self.broken):

@@ -50,7 +50,8 @@ def light(plan: Plan) -> Plan:
 def told(outcome: Outcome) -> str:
     plan = outcome.plan
     return (
-        f"{[(v.invariant, v.sentence) for v in outcome.verdict.violations]} {outcome.verdict.unknown_because}; "
+        f"{[(v.invariant, v.sentence) for v in outcome.verdict.violations]}"
+        f" {outcome.verdict.unknown_because}; "
         f"again: {SimOptions('store', plan.duration_s).replay_line(plan.seed)}"
     )
 
