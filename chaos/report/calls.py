@@ -9,14 +9,17 @@ from typing import Any, Final, NamedTuple
 from chaos.checkers.history import History
 
 # Everything else asks to change something. `get` and `list` are verbs of the Kubernetes API too.
-_READS: Final = frozenset(("get", "range", "hash", "status", "list", "watch"))
+_READS: Final = frozenset(("get", "range", "hash", "status", "list", "watch", "GET"))
+# Who asks the API as a part of the control plane.
+_SYSTEM: Final = "system:"
 
 
 class Call(NamedTuple):
-    """One operation of a client; `return_ns` None: it never came back. Outcomes are ok, fail, unknown.
-    `until_ns` is the return, or else the client's next call, or else the end of the history."""
+    """One operation of a client (its number, or who asked the API). `return_ns` None: it never came back.
+    Outcomes are ok, fail, unknown. `until_ns` is the return, or else the client's next call, or else the end
+    of the history."""
 
-    client: int
+    client: str
     call_ns: int
     return_ns: int | None
     outcome: str
@@ -48,8 +51,8 @@ class Run:
         return [call for call in self.calls[near:last] if call.until_ns >= start_ns]
 
     @property
-    def clients(self) -> list[int]:
-        return sorted({call.client for call in self.calls})
+    def clients(self) -> list[str]:
+        return sorted({call.client for call in self.calls}, key=client_order)
 
     def seconds(self, time_ns: int) -> float:
         """Since the start of the run."""
@@ -60,7 +63,7 @@ def read_run(history: History, faults: list[dict[str, Any]]) -> Run:
     """`faults` are the history's, or the same with what became of them."""
     calls: list[Call] = []
     harness: list[Call] = []
-    for operation in history.operations:
+    for operation in filter(_is_call, history.operations):
         (harness if _is_harness(operation) else calls).append(_call(operation))
     calls.sort(key=_called)
     harness.sort(key=_called)
@@ -88,24 +91,47 @@ def _called(call: Call) -> int:
     return call.call_ns
 
 
+def client_order(client: str) -> tuple[bool, int, str]:
+    """Numbers by their size, then names."""
+    return (False, int(client), "") if client.isdigit() else (True, 0, client)
+
+
+def _is_call(operation: dict[str, Any]) -> bool:
+    """Not what servers did to answer: their writes, and requests that are recorded as a user's already."""
+    if operation["kind"] == "api":
+        return str(operation["request"].get("user", "")).startswith(_SYSTEM)
+    return bool(operation["kind"] != "write")
+
+
+def _client(operation: dict[str, Any]) -> str:
+    if operation["kind"] == "api":
+        return str(operation["request"]["user"]).removeprefix(_SYSTEM)
+    return str(operation["client"])
+
+
+def _verb(operation: dict[str, Any]) -> str:
+    request = operation["request"]
+    return str(request.get("verb") or request.get("method") or operation["kind"])
+
+
 def _is_harness(operation: dict[str, Any]) -> bool:
     return bool(operation.get("barrier") or operation.get("final") or operation["kind"] == "hash")
 
 
 def _call(operation: dict[str, Any]) -> Call:
     return Call(
-        operation["client"],
+        _client(operation),
         operation["call_ns"],
         operation.get("return_ns"),
         operation["outcome"],
-        operation["request"].get("verb", operation["kind"]) not in _READS,
+        _verb(operation) not in _READS,
         operation.get("return_ns") or operation["call_ns"],
     )
 
 
 def _ended(calls: list[Call], end_ns: int) -> list[Call]:
     """With `until_ns` of those that never came back."""
-    following: dict[int, int] = {}
+    following: dict[str, int] = {}
     found = []
     for call in reversed(calls):
         lost = call.return_ns is None

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Final
 
-from chaos.report.calls import Call
+from chaos.report.calls import Call, client_order
 
 # From harmless to worst; the place in this tuple + 1 is the code of a column, 0 is idle.
 STATES: Final = ("ok", "slow", "fail", "unknown")
@@ -39,7 +39,7 @@ def lanes(
 ) -> list[Lane]:
     """One lane a client in the order of their ids; beyond `lanes_max` clients, neighbours share one."""
     in_sight = [call for call in calls if call.call_ns <= end_ns and call.until_ns >= start_ns]
-    labels = _labels(sorted({call.client for call in in_sight}), lanes_max)
+    labels = _labels(sorted({call.client for call in in_sight}, key=client_order), lanes_max)
     cells = {label: bytearray(columns) for label in labels.values()}
     scale = columns / max(end_ns - start_ns, 1)
     for call in in_sight:
@@ -49,13 +49,13 @@ def lanes(
     return [Lane(label, _runs(cell)) for label, cell in cells.items()]
 
 
-def _labels(clients: list[int], lanes_max: int) -> dict[int, str]:
+def _labels(clients: list[str], lanes_max: int) -> dict[str, str]:
     """Client -> the label of its lane."""
     size = -(-len(clients) // max(lanes_max, 1)) or 1
-    labels: dict[int, str] = {}
+    labels: dict[str, str] = {}
     for place in range(0, len(clients), size):
         group = clients[place : place + size]
-        label = str(group[0]) if len(group) == 1 else f"{group[0]}–{group[-1]}"
+        label = group[0] if len(group) == 1 else f"{group[0]}–{group[-1]}"
         labels |= dict.fromkeys(group, label)
     return labels
 

@@ -52,7 +52,10 @@ def keys_of(record: Record) -> set[str]:
     """The keys that an operation or event names; a range by its beginning only."""
     request = record.get("request", record)
     items = [request, *request.get("compares", ()), *request.get("success", ()), *request.get("failure", ())]
-    return {item["key"] for item in items if "key" in item and not item.get("range_end")}
+    named = [*request.get("puts", ()), *request.get("deletes", ())]  # of an API server's write: keys alone
+    return {key for key in named if isinstance(key, str)} | {
+        item["key"] for item in items if "key" in item and not item.get("range_end")
+    }
 
 
 def explanation(violation: Violation, run: Run) -> str:

@@ -25,11 +25,20 @@ EVIDENCE: Final = (
     (("S1b",), ("keys judged by the second opinion",)),
     (("S4",), ("member hashes",)),
     (("S5",), ("leaders seen", "applied entries seen")),
-    (("W1", "W2", "W3", "W4", "W5", "W7", "W8", "W9", "W10"), ("watch events",)),
+    (("W2", "W3", "W7"), ("watch events", "API watch events")),
+    (("W1", "W4", "W5", "W8", "W9", "W10"), ("watch events",)),
     (("W6",), ("watches resumed",)),
     (("W11",), ("watches refused as compacted",)),
-    (("L1", "L2", "L3", "L4"), ("leases",)),
+    (("L1", "L2", "L4"), ("leases",)),
+    (("L3",), ("leases", "fenced writes")),
     (("V1", "V2"), ("settled",)),
+    (("C1", "C4"), ("objects at the end",)),
+    (("C2", "C5"), ("bindings",)),
+    (("C3",), ("pods created by control loops",)),
+    (("C6",), ("deletes by control loops",)),
+    (("L5", "A3"), ("changes",)),
+    (("A1",), ("acknowledged user writes",)),
+    (("A2",), ("shown by the API",)),
 )
 
 
@@ -56,12 +65,13 @@ def make_report(
     first = verdict.violations[0] if verdict.violations else None
     around = neighbours(history, first) if first else []
     header = history.header
+    plan = schedule(header)
     summary = {
         "verdict": verdict.word,
         "exit_code": verdict.exit_code,
         "seed": header.get("seed"),
         "commit": header.get("commit"),
-        "options": header.get("options", {}),
+        "options": {} if plan is header.get("options") else header.get("options", {}),
         "replay": replay_line,
         "seconds": round(run.seconds(run.load_end_ns), 3),
         "clients": len(run.clients),
@@ -79,9 +89,15 @@ def make_report(
         "faults_without_effect": [fault["name"] for fault in run.faults if has_no_effect(fault)],
         "faults_skipped": list(skipped or header.get("faults_skipped") or []),
         "leaders": [led_words(each, run) for each in led],
-        "plan": header.get("plan"),
+        "plan": plan,
     }
     return Report(summary, run, led, figures, around, list(header.get("members", [])), slow_ms(run.calls))
+
+
+def schedule(header: Json) -> Json | None:
+    """The plan of a simulation: under `plan`, or what its `options` are."""
+    plan, options = header.get("plan"), header.get("options")
+    return plan or (options if isinstance(options, dict) and "world" in options else None)
 
 
 def has_no_effect(fault: Json) -> bool:

@@ -218,7 +218,7 @@ class _Timeline:
         self._parts.append(svg.group(parts, "lanes", data_part="lanes"))
 
     def _lane_label(self, lane: Lane) -> str:
-        harness = {str(call.client) for call in self._report.run.harness}
+        harness = {call.client for call in self._report.run.harness}
         return "read back" if lane.label in harness else lane.label
 
     def _lanes_told(self, slow_from_ms: float) -> str:

@@ -12,7 +12,7 @@ from chaos.report.timeline import LEFT, WIDTH
 
 _LANE: Final = 24
 _TEXT_WIDTH: Final = 450
-_CHARACTERS_MAX: Final = 66
+_CHARACTERS_MAX: Final = 62
 # So much of a long call is shown before the first and after the last moment of the violation, in its lengths.
 _SIGHT: Final = 1.5
 

@@ -80,6 +80,10 @@ def effect(record: dict[str, Any]) -> str:
 
 def who(record: dict[str, Any]) -> str:
     """Whose record it is."""
+    if record["kind"] == "api":
+        return str(record["request"].get("user", "nobody")).removeprefix("system:")
+    if record["kind"] == "write":
+        return "to the store"
     if "client" in record:
         return f"client {record['client']}"
     return f"watch {record['watch']}" if "watch" in record else "observer"
@@ -124,8 +128,12 @@ def answer(record: dict[str, Any]) -> str:
 
 
 def _item(item: dict[str, Any]) -> str:
+    if "puts" in item:  # what an API server sent to the store
+        return f"write {', '.join(map(_key, [*item['puts'], *item['deletes']]))}"
     if "verb" in item:  # of the Kubernetes API
         return f"{item['verb']} {item.get('name', '')}"
+    if "method" in item:
+        return f"{item['method']} {item.get('path', '')} by {item.get('user', 'nobody')}"
     if "key" not in item:
         return f"{item['kind']} {_pairs({name: item[name] for name in item if name != 'kind'})}"
     words = f"{item['kind']} {_key(item['key'])}"

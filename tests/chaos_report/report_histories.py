@@ -152,7 +152,7 @@ def invalid(history: History) -> Verdict:
 
 
 def valid(history: History) -> Verdict:
-    """As if everything but leases had been judged."""
+    """As if all that a store promises had been judged, but leases."""
     verdict = Verdict()
     verdict.count("operations", len(history.operations))
     for counted in COUNTED:

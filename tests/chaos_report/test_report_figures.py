@@ -202,8 +202,8 @@ def test_what_the_harness_asks_at_the_end_is_no_load() -> None:
     hashes = operation(9_000, 3, 22_000, 22_000, "hash")
     history = History({"format": 1}, [*steady(100, 1_000), barrier, final, hashes])
     run = read_run(history, [])
-    assert [call.client for call in run.harness] == [9_000] * 3
-    assert (run.clients, run.start_ns, run.load_end_ns) == ([1], 100 * MS, 994 * MS)
+    assert [call.client for call in run.harness] == ["9000"] * 3
+    assert (run.clients, run.start_ns, run.load_end_ns) == (["1"], 100 * MS, 994 * MS)
     assert run.end_ns == 22_000 * MS
 
 
@@ -233,3 +233,21 @@ def test_any_of_several_targets_shows_it() -> None:
     killed = fault("kill-majority", "store-1,store-2", 2_000, 4_000)
     (cost,) = costs(KILLED, [killed], [reset(2_030, "store-2")])
     assert cost.detect_ms == 30
+
+
+def test_a_control_plane_has_users_and_its_own_parts_as_clients() -> None:
+    def asked(user: str, method: str) -> Json:
+        return operation(0, 1, 5, 6, "api", request={"user": user, "method": method, "path": "/api/v1/pods"})
+
+    operations = [
+        operation(12, 1, 1, 9, "user", request={"verb": "create", "name": "a/b", "key": "/k"}),
+        operation(3, 1, 1, 9, "user", request={"verb": "get", "name": "a/b", "key": "/k"}),
+        asked("kubernetes-admin", "POST"), asked("system:kube-scheduler", "POST"),
+        asked("system:node:n1", "GET"),
+        operation(0, 0, 7, 8, "write", request={"api": 1, "puts": ["/k"], "deletes": [], "compares": []}),
+    ]  # fmt: skip
+    run = read_run(History({"format": 1}, operations), [])
+    assert run.clients == ["3", "12", "kube-scheduler", "node:n1"]
+    assert [(call.client, call.writes) for call in run.calls] == [
+        ("12", True), ("3", False), ("kube-scheduler", True), ("node:n1", False),
+    ]  # fmt: skip

@@ -22,7 +22,7 @@ def call(
 ) -> Call:
     """One without an end lasts for a second, as if its client had called again then."""
     return_ns = None if end_ms is None else round(end_ms * MS)
-    return Call(client, round(start_ms * MS), return_ns, outcome, writes, return_ns or 1_000 * MS)
+    return Call(str(client), round(start_ms * MS), return_ns, outcome, writes, return_ns or 1_000 * MS)
 
 
 @pytest.mark.parametrize(
