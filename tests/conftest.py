@@ -18,6 +18,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """For workers side by side (`-n`): a file's tests run in one of them, and those that start whole
+    clusters, which share one, all in the same."""
+    for item in items:
+        together = "clusters" if item.get_closest_marker("e2e") else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(together))
+
+
 @pytest.fixture(autouse=True)
 def _logging_of_its_own() -> Iterator[None]:
     configure = structlog.configure

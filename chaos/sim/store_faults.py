@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import itertools
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import trio
@@ -31,27 +31,35 @@ _WAIT_S: Final = 1.0
 
 @dataclass(slots=True)
 class Target:
-    """What a fault may reach: the store, whoever repairs it, and the hosts of the clients."""
+    """What a fault may reach: the store, whoever repairs it, and the hosts of the clients. `hit`: whom it
+    chose, for reports."""
 
     store: SimulatedStore
     surgery: Surgery
     client_hosts: tuple[str, ...]
+    hit: list[str] = field(default_factory=list)
 
     def member(self, choice: int) -> str | None:
         """A running member: every second choice is the leader, if there is one."""
-        leaders, up = self.store.leaders(), self.store.up()
-        if leaders and choice % 2 == 0:
-            return leaders[0]
-        return up[choice // 2 % len(up)] if up else None
+        return self._choose(self.store.up(), choice)
 
     def machine(self, choice: int) -> str:
         """A member, running or not: every second choice is the leader, if there is one."""
+        name = self._choose(list(self.store.names), choice)
+        assert name is not None, "a store has members"
+        return name
+
+    def _choose(self, names: list[str], choice: int) -> str | None:
         leaders = self.store.leaders()
-        names = self.store.names
-        return leaders[0] if leaders and choice % 2 == 0 else names[choice // 2 % len(names)]
+        found = leaders[:1] if choice % 2 == 0 else []
+        found = found or names[choice // 2 % len(names) :][:1] if names else []
+        self.hit += found
+        return found[0] if found else None
 
     def pair(self, choice: int) -> tuple[str, str]:
+        """Two members."""
         pairs = list(itertools.permutations(self.store.names, 2))
+        self.hit += pairs[choice % len(pairs)]
         return pairs[choice % len(pairs)]
 
     def others(self, *names: str) -> list[str]:
