@@ -176,6 +176,40 @@ class SimDisk:
             raise OSError(errno.ENOSPC, "no space left on device")
 
 
+class MountedDisk:
+    """The disk as one process sees it (`raftkube.disk.Disk`): once severed, it reaches nothing more."""
+
+    def __init__(self, disk: SimDisk) -> None:
+        self._disk, self._generation = disk, disk._generation
+        self.path = disk.path
+
+    def _reached(self) -> SimDisk:
+        if self._generation != self._disk._generation:
+            raise OSError(errno.EIO, "the disk is gone")
+        return self._disk
+
+    def names(self) -> list[str]:
+        return self._reached().names()
+
+    def open(self, name: str, *, create: bool = False) -> SimFile:
+        return self._reached().open(name, create=create)
+
+    def rename(self, source: str, target: str) -> None:
+        self._reached().rename(source, target)
+
+    def remove(self, name: str) -> None:
+        self._reached().remove(name)
+
+    def sync_directory(self) -> None:
+        self._reached().sync_directory()
+
+    def free_bytes(self) -> int:
+        return self._reached().free_bytes()
+
+    def close(self) -> None:
+        pass
+
+
 class SimFile:
     """Implements `raftkube.disk.File`."""
 

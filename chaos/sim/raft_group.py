@@ -14,7 +14,7 @@ import msgpack
 import trio
 
 from chaos.sim.clock import SimClock
-from chaos.sim.disk import SimDisk
+from chaos.sim.disk import MountedDisk, SimDisk
 from chaos.sim.groups import Observer
 from chaos.sim.network import SimNetwork
 from raftkube.errors import RaftkubeError, StoreError
@@ -131,7 +131,7 @@ class RaftGroup:
         host.node = RaftNode(
             name=name,
             members=self.initial,
-            disk=host.disk,
+            disk=MountedDisk(host.disk),
             network=self.network.host(name),
             tls=None,
             listen=self.members[name],

@@ -14,7 +14,7 @@ from contextlib import AbstractAsyncContextManager
 import trio
 
 from chaos.sim.clock import SimClock
-from chaos.sim.disk import SimDisk
+from chaos.sim.disk import MountedDisk, SimDisk
 from chaos.sim.network import SimNetwork
 from chaos.sim.trio_private import HOST, AtStep, go_on, stand_still, standing
 from raftkube.errors import RaftkubeError, Stopped
@@ -221,7 +221,7 @@ class SimulatedStore:
                     network=self.network.host(name),
                     clock=self.clocks[name],
                     rng=seeded_rng(f"{name}-{self._seed}-{self._starts}"),
-                    disk=self.disks[name],
+                    disk=MountedDisk(self.disks[name]),
                     stop=stop,
                     observe=lambda node: self._observe(name, node),
                     task_status=task_status,
