@@ -20,13 +20,14 @@ from raftkube.apiserver.stored import Stored
 from raftkube.client.endpoints import PODS
 from raftkube.client.errors import IndefiniteApiError
 from raftkube.client.informer import Informer
-from raftkube.controllers.core import replica_set, rollout
+from raftkube.controllers.core import replica_set
 from raftkube.controllers.garbage_collector import GarbageCollector
 from raftkube.controllers.replica_set import ReplicaSetController
 from raftkube.controllers.tracked import Tracked
 from raftkube.rng import name_suffix
 from raftkube.scheduler.binding import Binder
 from raftkube.scheduler.core.cluster_view import ClusterView
+from raftkube.scheduler.core.queue import SchedulingQueue
 
 _Original = Callable[..., Any]
 
@@ -52,6 +53,15 @@ def _not_looked(original: _Original) -> _Original:
     return look
 
 
+def _kept_in_flight(original: _Original) -> _Original:
+    def remove(self: SchedulingQueue, key: str, uid: str = "") -> None:
+        waiting = self._pods.get(key)
+        if uid or waiting is None or waiting.state not in ("popped", "backoff"):
+            original(self, key, uid)
+
+    return remove
+
+
 def _not_assumed(original: _Original) -> _Original:
     def assume(self: ClusterView, pod: Any, node_name: str) -> None:
         self._assumed[pod.key] = pod.uid
@@ -72,10 +82,6 @@ def _not_caught_up(original: _Original) -> _Original:
         await self.informer.wait_until(0)
 
     return caught_up
-
-
-def _always_settled(original: _Original) -> _Original:
-    return lambda rs: True
 
 
 def _not_fresh(original: _Original) -> _Original:
@@ -155,8 +161,12 @@ def _unknown_is_done(original: _Original) -> _Original:
 CLUSTER_BREAKS: Final[dict[str, Break]] = {
     "no-fence": Break("the API server checks no fencing token", ((Fences, "of", _no_fence),)),
     "bind-twice": Break(
-        "a pod that has a node gets another; the scheduler does not look after a missing answer",
-        ((subresources, "_bound", _bound_again), (Binder, "_look", _not_looked)),
+        "after a missing answer a pod is bound again, wherever there is room",
+        (
+            (subresources, "_bound", _bound_again),
+            (Binder, "_look", _not_looked),
+            (SchedulingQueue, "remove", _kept_in_flight),
+        ),
     ),
     "forget-assumed": Break(
         "what the scheduler has just decided does not count", ((ClusterView, "assume", _not_assumed),)
@@ -166,9 +176,6 @@ CLUSTER_BREAKS: Final[dict[str, Break]] = {
     ),
     "ignore-own-writes": Break(
         "controllers act on caches without their own writes", ((Tracked, "caught_up", _not_caught_up),)
-    ),
-    "never-settle": Break(
-        "a rollout goes on before its last step was observed", ((rollout, "is_settled", _always_settled),)
     ),
     "stale-lists": Break("lists come from a cache that may lag", ((WatchCache, "fresh", _not_fresh),)),
     "delete-anyway": Break(

@@ -181,7 +181,8 @@ async def _slow(scene: Scene, injection: Injection) -> bool:
 
 
 async def _stale_apiserver(scene: Scene, injection: Injection) -> bool:
-    """An API server's feed stands still while a component is restarted against it."""
+    """An API server's feed stands still; then a component is restarted that can reach this server only, and
+    no other of its kind acts."""
     world = scene.world
     server = scene.target("apiserver", injection.choice)
     name = scene.one_of(_READERS, injection.choice)
@@ -189,17 +190,22 @@ async def _stale_apiserver(scene: Scene, injection: Injection) -> bool:
         return False
     storage = world.storages[server]
     storage.hold_feed()
-    await trio.sleep(injection.lasts_s * injection.amount)
+    await trio.sleep(injection.lasts_s * injection.amount / 2)
+    kind = world.hosts[name].kind
+    same = [other for other in world.names(kind) if kind in _CONTROLS or other == name]
     others = [other for other in world.names("apiserver") if other != server]
     for other in others:
         world.network.partition({name}, {other})
-    await world.kill(name)
+    for each in same:
+        await world.kill(each)
     world.start(name)
-    await trio.sleep(injection.lasts_s * (1.0 - injection.amount))
+    await trio.sleep(injection.lasts_s * (1.0 - injection.amount / 2))
     storage.release_feed()
     for other in others:
         world.network.heal(name, other)
         world.network.heal(other, name)
+    for each in same:
+        world.start(each)
     return True
 
 
@@ -361,7 +367,7 @@ FAULTS: Final[dict[str, Fault]] = {
     "slow": Fault("what one host sends takes up to a second longer", _slow, (2, 15)),
     "two-leaders": Fault("a leader is stopped until another leads, then goes on", _two_leaders, (12, 20), 2),
     "stale-apiserver": Fault(
-        "an API server's feed stands still, a component restarts against it", _stale_apiserver, (4, 20), 2
+        "an API server's feed stands still, a component restarts against it", _stale_apiserver, (8, 30), 2
     ),
     "intermediate-crash": Fault(
         "the controller manager is killed right after its k-th write", _intermediate_crash, (0.2, 6), 3
