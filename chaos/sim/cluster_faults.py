@@ -198,6 +198,8 @@ async def _stale_apiserver(scene: Scene, injection: Injection) -> bool:
         world.network.partition({name}, {other})
     for each in same:
         await world.kill(each)
+    if kind in _CONTROLS:  # it would wait for the Lease's end, which this server does not show
+        await trio.sleep(world.settings.lease_s + 1.0)
     world.start(name)
     await trio.sleep(injection.lasts_s * (1.0 - injection.amount / 2))
     storage.release_feed()
