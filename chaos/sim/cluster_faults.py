@@ -344,8 +344,18 @@ def _rng(injection: Injection) -> Rng:
 
 
 async def _compact(scene: Scene, injection: Injection) -> bool:
-    """The store forgets its history: whoever lags behind has to load everything anew."""
-    return await scene.observer.compact()
+    """The store forgets its history while an API server is cut off: that one loads everything anew."""
+    network, stores = scene.world.network, set(scene.world.names("store"))
+    if (server := scene.target("apiserver", injection.choice)) is None:
+        return False
+    network.partition({server}, stores)
+    await trio.sleep(injection.lasts_s)
+    done = await scene.observer.compact()
+    for store in sorted(stores):
+        network.reset(server, store)
+        network.heal(server, store)
+        network.heal(store, server)
+    return done
 
 
 FAULTS: Final[dict[str, Fault]] = {
@@ -380,7 +390,7 @@ FAULTS: Final[dict[str, Fault]] = {
     "crash-at-bind": Fault("the scheduler is killed between assume and bind", _crash_at_bind, (0.2, 6), 3),
     "lost-answers": Fault("writes are carried out, their answers lost", _lost_answers, (2, 12), 4),
     "refusals": Fault("writes are answered with 429, 500 or 503", _refusals, (2, 12), 1),
-    "compact": Fault("the store forgets its history", _compact),
+    "compact": Fault("the store forgets what an API server has yet to see", _compact, (1, 12)),
 }  # fmt: skip
 
 
