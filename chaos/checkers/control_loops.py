@@ -12,7 +12,8 @@ Two promises are worded so that they hold for any order of events that a correct
   the controller says with it how much it had seen, and later sizes it may or may not have seen. The same
   for the pods of all ReplicaSets that a Deployment has made, with spec.replicas and the surge as of some
   generation that the Deployment's controller may have had in mind when it wrote a size that a ReplicaSet's
-  controller may still act on. What was adopted is not counted: nobody chose it to be there.
+  controller may still act on. A Deployment that is being deleted resizes nothing any more, and is not
+  judged. What was adopted is not counted: nobody chose it to be there.
 * C5, when a pod is bound: what is bound to the node and not finished fits its allocatable.
 """
 
@@ -33,6 +34,7 @@ from chaos.checkers.objects import (
     changes,
     controller_uid,
     generation_of,
+    is_deleting,
     is_finished,
     is_live,
     name_of,
@@ -142,7 +144,7 @@ class _Sizes:
             "its ReplicaSet", replica_set, self._live(objects, controller), allowed, change, verdict
         )
         deployment = objects.uid(self._made_by.get(controller, ""))
-        if deployment is not None:
+        if deployment is not None and not is_deleting(deployment):  # it no longer resizes anything
             siblings = objects.controlled_by(uid_of(deployment))
             made = [rs for rs in siblings if self._made_by.get(uid_of(rs)) == uid_of(deployment)]
             if replica_set not in made:

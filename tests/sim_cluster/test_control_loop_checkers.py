@@ -142,6 +142,16 @@ def test_c3_all_replica_sets_of_a_deployment_together(surge: int, broken: bool) 
     assert ("C3" in story.broken()) == broken
 
 
+def test_c3_a_deployment_that_is_being_deleted_resizes_nothing() -> None:
+    story = Story()
+    going = deployment("d", 1, surge=0)
+    going["metadata"]["deletionTimestamp"] = "2025-01-01T00:00:00Z"
+    story.put("apps/deployments/default/d", going)
+    story.put("apps/replicasets/default/rs", replica_set("rs", 3, owner="d"))
+    _pods(story, 3)
+    assert "C3" not in story.broken()
+
+
 def test_c4_what_lost_its_owners() -> None:
     story = Story()
     story.put("apps/replicasets/default/rs", replica_set("rs", 0, owner="never"))
