@@ -185,7 +185,7 @@ def draw_cluster_plan(
         settings={
             "history_events": rng.choice((8, 64, 512)),
             "lease_s": rng.choice((4, 6, 8)),
-            "delay_s": rng.choice(((0.0005, 0.003), (0.001, 0.02), (0.005, 0.06))),
+            "delay_s": rng.choice([[0.0005, 0.003], [0.001, 0.02], [0.005, 0.06]]),
         },
         load={"pause_s": rng.choice((3.0, 5.0, 8.0))},
         faults=_schedule(mix, duration_s, mean_s, rng),
