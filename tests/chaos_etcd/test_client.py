@@ -236,7 +236,7 @@ async def members(*handlers: Handler) -> AsyncIterator[list[Address]]:
                             await handler(stream, request)
 
             (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-            nursery.start_soon(trio.serve_listeners, serve, [listener])
+            await nursery.start(trio.serve_listeners, serve, [listener])
             addresses.append(Address("127.0.0.1", listener.socket.getsockname()[1]))
         yield addresses
         nursery.cancel_scope.cancel()
