@@ -19,7 +19,7 @@ from chaos.sim.clock import SimClock
 from chaos.sim.cluster_door import ApiDoor
 from chaos.sim.cluster_settings import ClusterSettings
 from chaos.sim.cluster_storage import RecordedStorage
-from chaos.sim.disk import SimDisk
+from chaos.sim.disk import MountedDisk, SimDisk
 from chaos.sim.network import SimHost, SimNetwork
 from chaos.sim.trio_private import HOST, go_on, stand_still
 from raftkube.apiserver.server import ApiServerConfig
@@ -212,7 +212,11 @@ class ClusterWorld:
             raft=self.settings.raft,
         )
         await run_member(
-            config, network=machine.network, clock=machine.clock, rng=machine.rng, disk=self.disks[host.name]
+            config,
+            network=machine.network,
+            clock=machine.clock,
+            rng=machine.rng,
+            disk=MountedDisk(self.disks[host.name]),
         )
 
     async def _apiserver(self, host: Host, machine: _Machine) -> None:
