@@ -18,11 +18,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+_CLUSTERS = {"e2e", "chaos_live", "chaos_etcd", "cli_kv"}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """For workers side by side (`-n`): a file's tests run in one of them, and those that start whole
     clusters, which share one, all in the same."""
     for item in items:
-        together = "clusters" if item.get_closest_marker("e2e") else str(item.path)
+        clusters = item.get_closest_marker("e2e") or item.path.parent.name in _CLUSTERS
+        together = "clusters" if clusters else str(item.path)
         item.add_marker(pytest.mark.xdist_group(together))
 
 
