@@ -37,6 +37,15 @@ class VirtualClock(trio.abc.Clock):
     def current_time(self) -> float:
         return self._now_s
 
+    def jump(self, seconds: float) -> None:
+        """So much passes at once, for all hosts, within a step of a task; what was due meanwhile has come."""
+        self._now_s += seconds
+        self._make_due_calls()
+
+    def _make_due_calls(self) -> None:
+        while self._calls and self._calls[0][0] <= self._now_s:
+            heapq.heappop(self._calls)[2]()
+
     def call_at(self, at_s: float, call: Callable[[], None]) -> None:
         """Call it once, at that time, outside of any task; it may reschedule tasks and must not raise."""
         heapq.heappush(self._calls, (at_s, next(self._numbers), call))
@@ -45,8 +54,7 @@ class VirtualClock(trio.abc.Clock):
         calls = self._calls
         if calls and calls[0][0] <= deadline:
             self._now_s = max(self._now_s, calls[0][0])
-            while calls and calls[0][0] <= self._now_s:
-                heapq.heappop(calls)[2]()
+            self._make_due_calls()
         elif deadline == float("inf"):
             return self._wait_for_trio()
         else:

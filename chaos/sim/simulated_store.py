@@ -114,7 +114,8 @@ class SimulatedStore:
     def _sever(self, name: str) -> None:
         """Nothing that the process still does reaches anybody."""
         self.network.crash(name)
-        self.disks[name].sever()
+        if name in self.disks:  # else its machine was thrown away meanwhile
+            self.disks[name].sever()
         go_on(name)
 
     async def kill_at_step(self, name: str, steps: int, *, within_s: float) -> bool:
@@ -136,7 +137,8 @@ class SimulatedStore:
     async def crash(self, name: str, *, lose_all: bool = False) -> None:
         """Power loss: chance keeps some of what was not synced, or nothing of it (`lose_all`)."""
         await self.kill(name)
-        self.disks[name].crash(lose_all=lose_all)
+        if name in self.disks:
+            self.disks[name].crash(lose_all=lose_all)
 
     async def stop(self, name: str) -> float:
         """Gracefully, as SIGTERM does; how many seconds it took."""

@@ -368,7 +368,7 @@ async def power_loss_mid_write(target: Target, injection: Injection) -> bool:
     if name is None:
         return False
     await _end_mid_write(target.store, name, 1 + int(injection.amount * _WRITES_MAX))
-    target.store.disks[name].crash(lose_all=injection.choice % 4 < 2)
+    await target.store.crash(name, lose_all=injection.choice % 4 < 2)
     return await _down(target, [name], injection.lasts_s)
 
 

@@ -13,6 +13,7 @@ import orjson
 import trio
 import yaml
 
+from raftkube.apiserver.cache import HISTORY_EVENTS
 from raftkube.apiserver.memory_storage import MemoryStorage
 from raftkube.apiserver.server import ApiServerConfig, run
 from raftkube.apiserver.storage import Storage
@@ -124,6 +125,7 @@ class World:
         self.storage = storage
         self.network = TcpNetwork()
         self.addresses: list[Address] = []
+        self.history_events = HISTORY_EVENTS
         self._nursery = nursery
         self._authority = Authority.create("test-ca", SystemClock())
         self.ca = self._authority.write(directory, "ca")
@@ -138,6 +140,7 @@ class World:
             bind=Address("127.0.0.1", 0),
             tls=TlsFiles(self.ca, *self._server, require_peer=False),
             kubelet_tls=self.tls("kube-apiserver-kubelet-client", "system:masters"),
+            history_events=self.history_events,
         )
 
         async def serve(*, task_status: trio.TaskStatus[Address]) -> None:
@@ -206,12 +209,15 @@ class World:
 
 
 @asynccontextmanager
-async def world(directory: Path, *, servers: int = 1) -> AsyncIterator[World]:
+async def world(
+    directory: Path, *, servers: int = 1, history_events: int = HISTORY_EVENTS
+) -> AsyncIterator[World]:
     """Servers over one memory storage."""
     async with trio.open_nursery() as nursery:
         storage = MemoryStorage(seeded_rng(1))
         await nursery.start(storage.run)
         made = World(directory, storage, nursery)
+        made.history_events = history_events
         for _ in range(servers):
             await made.start()
         yield made

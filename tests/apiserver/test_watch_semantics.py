@@ -97,11 +97,8 @@ async def test_a_field_selector_follows_the_field(tmp_path: Path) -> None:
             assert await watch.names(1) == [("ADDED", "p")]
 
 
-async def test_a_version_beyond_the_log_is_an_expired_error_event(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("raftkube.apiserver.server.HISTORY_EVENTS", 4)
-    async with world(tmp_path) as w:
+async def test_a_version_beyond_the_log_is_an_expired_error_event(tmp_path: Path) -> None:
+    async with world(tmp_path, history_events=4) as w:
         client = w.client()
         start = await version(client)
         for number in range(20):
@@ -246,11 +243,8 @@ async def test_stopping_ends_watches_cleanly_and_refuses_new_connections(tmp_pat
         assert (await w.client(server=0).get(CM)).code == 200
 
 
-async def test_a_watcher_that_does_not_read_is_cut_off_and_hinders_nobody(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("raftkube.apiserver.server.HISTORY_EVENTS", 8)
-    async with world(tmp_path) as w:
+async def test_a_watcher_that_does_not_read_is_cut_off_and_hinders_nobody(tmp_path: Path) -> None:
+    async with world(tmp_path, history_events=8) as w:
         client = w.client()
         big = "x" * 400_000
         async with client.watch(CM) as slow, client.watch(CM) as quick:

@@ -7,9 +7,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
-from trio.testing import MockClock
 
-from chaos.sim.clock import run_simulation
+from chaos.sim.clock import VirtualClock, run_simulation
 from chaos.sim.disk import SECTOR
 from chaos.sim.raft_group import RaftGroup
 from raftkube.errors import DiskFailed, DiskFull, InvariantViolation
@@ -129,7 +128,7 @@ def test_a_slow_disk_costs_time_and_nothing_else(slow_s: float) -> None:
 
     async def scenario(group: RaftGroup) -> None:
         clock = trio.lowlevel.current_clock()
-        assert isinstance(clock, MockClock)
+        assert isinstance(clock, VirtualClock)
         syncs = 0
 
         def before(step: str) -> None:

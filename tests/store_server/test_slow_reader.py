@@ -35,7 +35,7 @@ async def test_answers_wait_unmade_until_the_client_reads() -> None:
         with trio.fail_after(30):
             while not any(each._owed for each in member.server._sessions):  # noqa: ASYNC110
                 await trio.sleep(0.01)
-        (session,) = member.server._sessions - others
+        (session,) = set(member.server._sessions) - others
         most = session._outbox.posted_bytes
         answered: set[int] = set()
         reader = FrameReader(1 << 30)
