@@ -37,7 +37,6 @@ from raftkube.net import Address, PeerIdentity
 from raftkube.rng import Rng, seeded_rng
 from raftkube.scheduler.service import SchedulerConfig
 from raftkube.scheduler.service import run as run_scheduler
-from raftkube.store.client import StoreClient
 from raftkube.store.server.member import MemberConfig, run_member
 
 KINDS: Final = ("store", "apiserver", "controller-manager", "scheduler", "kubelet")
@@ -228,8 +227,8 @@ class ClusterWorld:
         )
         network, clock, rng = machine.network, machine.clock, machine.rng
         addresses = list(self.store_clients.values())
-        async with StoreClient.open(network, addresses, name=host.name, clock=clock, rng=rng) as client:
-            storage = self.storages[host.name] = RecordedStorage(StoreStorage(client), self.recorder)
+        async with StoreStorage.open(network, addresses, None, name=host.name, clock=clock, rng=rng) as store:
+            storage = self.storages[host.name] = RecordedStorage(store, self.recorder)
             await run_apiserver(config, network=network, clock=clock, rng=rng, storage=storage)
 
     async def _controller_manager(self, host: Host, machine: _Machine) -> None:

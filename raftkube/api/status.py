@@ -183,6 +183,9 @@ def unavailable(message: str) -> ApiError:
     return ApiError(503, "ServiceUnavailable", message, retry_after_s=1)
 
 
-def timeout(message: str, **details: Any) -> ApiError:
-    """504: it may have happened (a write whose outcome is unknown), or a resourceVersion is ahead of us."""
-    return ApiError(504, "Timeout", message, details=details or None, retry_after_s=1)
+def timeout(message: str, *, retry_after_s: int | None = None, **details: Any) -> ApiError:
+    """504: it may have happened (a write whose outcome is unknown), or a resourceVersion is ahead of us.
+
+    `retry_after_s` only if nothing was written: clients such as client-go then send the same again unasked.
+    """
+    return ApiError(504, "Timeout", message, details=details or None, retry_after_s=retry_after_s)

@@ -30,7 +30,6 @@ from raftkube.clock import Clock
 from raftkube.net import Address, Network, TlsFiles
 from raftkube.net.http_server import HttpLimits, serve_http
 from raftkube.rng import Rng
-from raftkube.store.client.client import StoreClient
 
 log = structlog.get_logger(__name__)
 
@@ -99,10 +98,10 @@ async def _storage(
     if given is not None:
         yield given
         return
-    async with StoreClient.open(
+    async with StoreStorage.open(
         network, config.store_addresses, config.store_tls, name=config.name, clock=clock, rng=rng
-    ) as client:
-        yield StoreStorage(client)
+    ) as storage:
+        yield storage
 
 
 def _parts(

@@ -1,7 +1,9 @@
 """Storage over raftkube's own store: a thin translation, with a deadline on everything.
 
-The store's client retries what is definite until the deadline; then a read is refused as unavailable, and
-a write is indefinite.
+Writes are numbered in a session of the store: until the deadline one is sent again whatever became of its
+answer, and takes effect once. A client that asks for a deletion while the leader dies hears "deleted", not
+that nobody knows, nor "not found" at its own second try. After the deadline a read is refused as
+unavailable, and a write is indefinite.
 """
 
 from __future__ import annotations
@@ -13,7 +15,10 @@ from typing import Final, TypeVar
 import trio
 
 from raftkube.apiserver.storage import StorageWatch, WatchBatch
+from raftkube.clock import Clock
 from raftkube.errors import LeaseNotFound, NoLeader, ProposalTimeout
+from raftkube.net import Address, Network, TlsFiles
+from raftkube.rng import Rng
 from raftkube.store.client.client import StoreClient
 from raftkube.store.client.watch import Watch
 from raftkube.wire.store import Compare, LeaseKeepAlive, Put, Range, RangeResult, Txn, TxnResult
@@ -28,6 +33,24 @@ class StoreStorage:
     def __init__(self, client: StoreClient, *, timeout_s: float = REQUEST_TIMEOUT_S) -> None:
         self._client = client
         self._timeout_s = timeout_s
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        network: Network,
+        addresses: Sequence[Address],
+        tls: TlsFiles | None,
+        *,
+        name: str,
+        clock: Clock,
+        rng: Rng,
+    ) -> AsyncIterator[StoreStorage]:
+        """Over a client of its own of the store's members at `addresses`."""
+        async with StoreClient.open(
+            network, addresses, tls, name=name, clock=clock, rng=rng, exactly_once=True
+        ) as client:
+            yield cls(client)
 
     async def range(self, request: Range) -> RangeResult:
         return await self._read(lambda: self._client.range(request))

@@ -139,8 +139,11 @@ async def test_what_the_store_says_becomes_a_status(
         monkeypatch.setattr(w.storage, "txn", fail)
         answer = await w.client().post(CM, config_map("a"))
         assert (answer.code, answer.reason) == (code, reason)
-        assert answer.body["details"]["retryAfterSeconds"] >= 1
-        assert int(answer.headers["retry-after"]) == answer.body["details"]["retryAfterSeconds"]
+        if code == 504:  # client-go sends whatever has this header again by itself
+            assert "retry-after" not in answer.headers
+        else:
+            assert answer.body["details"]["retryAfterSeconds"] >= 1
+            assert int(answer.headers["retry-after"]) == answer.body["details"]["retryAfterSeconds"]
 
 
 async def test_metrics_carry_upstreams_names(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -14,12 +15,12 @@ from raftkube.apiserver.storage import Storage, StorageWatch, WatchBatch
 from raftkube.apiserver.store_storage import StoreStorage
 from raftkube.clock import SystemClock
 from raftkube.disk import SystemDisk
-from raftkube.errors import Compacted, LeaseNotFound, RequestTooLarge
+from raftkube.errors import Compacted, ConnectionLost, LeaseNotFound, RequestTooLarge
 from raftkube.net import Address
 from raftkube.net.tcp import TcpNetwork
 from raftkube.rng import seeded_rng
-from raftkube.store.client.client import StoreClient
 from raftkube.store.server.member import BoundAddresses, MemberConfig, run_member
+from raftkube.wire import rpc
 from raftkube.wire.store import (
     DELETE_EVENT,
     PUT_EVENT,
@@ -70,8 +71,10 @@ async def store(directory: Path) -> AsyncIterator[StoreStorage]:
 
     async with trio.open_nursery() as nursery:
         bound = await nursery.start(run)
-        async with StoreClient.open(network, [bound.client], name="test", rng=seeded_rng(2)) as client:
-            yield StoreStorage(client)
+        async with StoreStorage.open(
+            network, [bound.client], None, name="test", clock=SystemClock(), rng=seeded_rng(2)
+        ) as storage:
+            yield storage
         nursery.cancel_scope.cancel()
 
 
@@ -111,6 +114,27 @@ async def test_create_only_if_absent(storage: Storage) -> None:
     assert isinstance(found, RangeResult)
     assert found.kvs[0].value == b"1"
     assert found.kvs[0].mod_revision == first.revision == second.revision
+
+
+async def test_a_deletion_whose_answer_was_lost_is_not_answered_with_absence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with store(tmp_path) as storage:
+        revision = await put(storage, "a")
+        answer_once, lost = storage._client._call_once, []
+
+        async def lose_the_first(*call: Any) -> Any:
+            answer = await answer_once(*call)
+            if call[1] == rpc.OP and not lost:
+                lost.append(answer)
+                raise ConnectionLost("committed, then disconnected")
+            return answer
+
+        monkeypatch.setattr(storage._client, "_call_once", lose_the_first)
+        unchanged = Compare(PREFIX + b"a", "mod", "=", revision)
+        result = await storage.txn(Txn((unchanged,), (DeleteRange(PREFIX + b"a"),)))
+        assert lost
+        assert result.succeeded, "sent again, it would find that somebody has deleted it: itself"
 
 
 async def test_range_pages_at_a_pinned_revision(storage: Storage) -> None:

@@ -64,7 +64,9 @@ def _name_term(name: str) -> FieldTerm:
 def too_large_resource_version(wanted: int, current: int) -> ApiError:
     """504: that revision does not exist yet, as far as this server knows."""
     cause = {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}
-    return timeout(f"Too large resource version: {wanted}, current: {current}", causes=[cause])
+    return timeout(
+        f"Too large resource version: {wanted}, current: {current}", retry_after_s=1, causes=[cause]
+    )
 
 
 async def wait_not_older(call: Call, revision: int) -> None:
@@ -80,7 +82,7 @@ async def wait_not_older(call: Call, revision: int) -> None:
 async def wait_fresh(call: Call) -> None:
     """Until the cache holds all that was committed before. Raises ApiError 504: the store is silent."""
     if not await _is_fresh(call):
-        raise timeout("the store did not answer in time; nothing was read")
+        raise timeout("the store did not answer in time; nothing was read", retry_after_s=1)
 
 
 async def get(call: Call) -> Response:
