@@ -18,9 +18,9 @@ import trio
 from chaos.checkers.history import read_history
 from chaos.checkers.judge import judge
 from chaos.final_reads import read_hashes, read_member, write_barrier
+from chaos.mutants import planted
 from chaos.recording import MemoryRecorder
 from chaos.sim import store_disk_faults  # noqa: F401 its faults are in the table
-from chaos.sim.breaks import BREAKS, planted
 from chaos.sim.clock import run_simulation
 from chaos.sim.outcome import Outcome
 from chaos.sim.plan import Injection, Plan, PlanError
