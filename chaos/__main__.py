@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from chaos.commit import commit_of_the_code
+from chaos.mutants.command import mutants
 from chaos.sim.command import replay, sim
 from raftkube.errors import RaftkubeError
 
@@ -28,6 +29,7 @@ def cli() -> None:
 
 cli.add_command(sim)
 cli.add_command(replay)
+cli.add_command(mutants)
 
 
 @cli.command()

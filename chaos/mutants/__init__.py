@@ -12,6 +12,7 @@ from typing import Final
 
 from chaos.mutants import client, core, journal, leases, raft, restore, server
 from chaos.mutants.mutant import Mutant, applied
+from chaos.sim.plan import PlanError
 
 __all__ = ["MUTANTS", "Mutant", "planted"]
 
@@ -21,5 +22,7 @@ MUTANTS: Final[dict[str, Mutant]] = {mutant.name: mutant for table in _TABLES fo
 
 
 def planted(name: str | None) -> AbstractContextManager[None]:
-    """The mutant is there while the context lasts; None: nothing is broken. Raises KeyError: no such name."""
+    """The mutant is there while the context lasts; None: nothing is broken. Raises PlanError: no such."""
+    if name is not None and name not in MUTANTS:
+        raise PlanError(f"mutant: there is no {name!r} in the world store; there are {', '.join(MUTANTS)}")
     return applied(MUTANTS[name] if name else None)

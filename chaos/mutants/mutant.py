@@ -45,11 +45,11 @@ def _patched(owner: Any, attribute: str, wrap: Wrap) -> Iterator[None]:
     """The very object that stood there comes back, be it a function, a classmethod or a property."""
     held = vars(owner)[attribute]
     broken = wrap(held)
-    handlers = {kind: handler for kind, handler in Guard._HANDLERS.items() if handler is held}
+    kinds = [kind for kind, handler in Guard._HANDLERS.items() if handler is held]
     setattr(owner, attribute, broken)
-    Guard._HANDLERS.update(dict.fromkeys(handlers, broken))
+    Guard._HANDLERS.update(dict.fromkeys(kinds, broken))
     try:
         yield
     finally:
         setattr(owner, attribute, held)
-        Guard._HANDLERS.update(handlers)
+        Guard._HANDLERS.update(dict.fromkeys(kinds, held))

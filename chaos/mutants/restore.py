@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from chaos.mutants.mutant import Mutant
 from raftkube.store.core import restore
+from raftkube.store.core.history import EventHistory
 from raftkube.store.core.keyspace import Keyspace
 from raftkube.store.core.leases import LeaseTable
 from raftkube.store.core.machine import StateMachine
@@ -46,7 +47,7 @@ def _one_revision_less(original: Function) -> Function:
     def build_image(chunks: Any) -> Any:
         image = yield from original(chunks)
         if len(image.history) > 1:
-            kept = restore.EventHistory(image.history.first)
+            kept = EventHistory(image.history.first)
             for revision in range(image.history.first, image.revision):
                 kept.append(image.history.at(revision))
             image.history, image.revision = kept, image.revision - 1
@@ -58,7 +59,7 @@ def _one_revision_less(original: Function) -> Function:
 def _without_history(original: Function) -> Function:
     def add_history(image: Any) -> Any:
         yield from original(image)
-        image.history = restore.EventHistory(image.revision + 1)
+        image.history = EventHistory(image.revision + 1)
 
     return add_history
 
