@@ -18,6 +18,7 @@ import click
 from chaos.commit import commit_of_the_code
 from chaos.mutants import MUTANTS
 from chaos.mutants.examine import Bounds, Row, examine
+from chaos.mutants.tables import with_tables
 from chaos.sim.plan import Plan
 from chaos.sim.quiet import hush
 
@@ -29,13 +30,17 @@ Examined = tuple[Row, Plan | None]
               help="The table, as JSON; rows of other mutants in it stay.")  # fmt: skip
 @click.option("--plans", type=click.Path(file_okay=False, path_type=Path), default=None,
               help="A folder for the smallest plan that shows each.")  # fmt: skip
+@click.option("--page", type=click.Path(exists=True, dir_okay=False, path_type=Path), default=None,
+              help="A page whose tables are written anew.")  # fmt: skip
 @click.option("--only", default="", help="Names, with commas. Default: all.")
 @click.option("--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes.")
 @click.option("--cpu", type=click.FloatRange(1, 86_400), default=300.0, show_default=True,
               help="Seconds of processor for the search of one.")  # fmt: skip
 @click.option("--shrink-runs", type=click.IntRange(0, 1_000), default=40, show_default=True,
               help="Runs to make the plan of one smaller.")  # fmt: skip
-def mutants(out: Path, plans: Path | None, only: str, jobs: int, cpu: float, shrink_runs: int) -> None:
+def mutants(
+    out: Path, plans: Path | None, page: Path | None, only: str, jobs: int, cpu: float, shrink_runs: int
+) -> None:
     """Plant each mutant in simulated stores until a checker finds it."""
     names = [name for name in only.split(",") if name] or list(MUTANTS)
     for name in names:
@@ -48,6 +53,8 @@ def mutants(out: Path, plans: Path | None, only: str, jobs: int, cpu: float, shr
         _write(out, rows)
         if plan is not None and plans is not None:
             keep_plan(plans, row, plan)
+    if page is not None:
+        page.write_text(with_tables(page.read_text(), list(rows.values())))
     missed = [name for name in names if rows[name]["status"] == "missed" and not MUTANTS[name].doubt]
     sys.exit(bool(missed))
 

@@ -36,9 +36,9 @@ class Bounds:
 
 @dataclass(slots=True)
 class Row:
-    """What came of one mutant. `calm`: the verdict without faults. `invariants`: what seed `seed` broke, after
-    `runs` runs and `cpu_s` seconds of processor; `crashed`: runs that the mutant ended without a verdict.
-    `faults`: in the smaller plan."""
+    """What came of one mutant. `calm`: the verdict without faults. `invariants`: what seed `seed` broke,
+    after `runs` runs and `cpu_s` seconds of processor; `crashed`: runs that the mutant ended without a
+    verdict. `faults`: in the smaller plan."""
 
     name: str
     what: str
