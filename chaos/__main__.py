@@ -131,8 +131,9 @@ def list_all() -> None:
     from chaos.checkers.judge import INVARIANTS
     from chaos.etcd.faults import ETCD_FAULTS
     from chaos.live.faults import FAULTS, GROUPS
+    from chaos.mutants import MUTANTS
     from chaos.sim.worlds import WORLDS
-    from raftkube.store.raft import mutants
+    from raftkube.store.raft import mutants as live_mutants
 
     click.echo("faults:")
     for fault in FAULTS.values():
@@ -153,9 +154,12 @@ def list_all() -> None:
     click.echo("invariants:")
     for name, promise in INVARIANTS.items():
         click.echo(f"  {name:26} {promise}")
-    click.echo("mutants (store; only where the cluster file says testing: true):")
-    for name in mutants.names():
+    click.echo("mutants of a live store, where the cluster file says testing: true:")
+    for name in live_mutants.names():
         click.echo(f"  {name}")
+    click.echo("mutants of a simulated store:")
+    for mutant in MUTANTS.values():
+        click.echo(f"  {mutant.name:26} {mutant.what}")
 
 
 def _packaged(path: str) -> str:
