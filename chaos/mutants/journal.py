@@ -37,17 +37,17 @@ def _forget_the_last(original: Function) -> Function:
 
 
 def _full_is_fine(original: Function) -> Function:
-    def sync(self: SegmentedJournal) -> bool:
+    def write_batch(self: SegmentedJournal) -> None:
+        chain = self._chain
         try:
-            return bool(original(self))
+            original(self)
         except OSError as error:
-            if getattr(error.__cause__, "errno", None) != errno.ENOSPC:
+            if error.errno != errno.ENOSPC:
                 raise
-        self.failed = None
-        self._pending, self._pending_high, self._dirty = [], 0, False
-        return True
+            self._chain = chain
+            self._pending, self._pending_high, self._dirty = [], 0, False
 
-    return sync
+    return write_batch
 
 
 class _Anything:
@@ -150,7 +150,7 @@ MUTANTS: Final = (
     Mutant("forget-the-last", "recovery drops the last entry",
            ((SegmentedJournal, "_adopt", _forget_the_last),), "kill,power"),
     Mutant("full-acknowledged", "what had no room on the disk is acknowledged all the same",
-           ((SegmentedJournal, "sync", _full_is_fine),), "disk-full,kill,power"),
+           ((SegmentedJournal, "_write_batch", _full_is_fine),), "disk-full,kill,power"),
     Mutant("any-checksum", "recovery compares no checksum of a batch",
            ((journal_format, "unpack_batch_header", _any_checksum),), "bit-rot,kill", settings=_LONG),
     Mutant("cut-at-damage", "damage anywhere in the journal is taken for the end of the log",

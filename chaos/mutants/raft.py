@@ -252,15 +252,16 @@ _OLDER: Final = (Peers, "_listen_to", _hear_older_connections)
 _PRE_VOTE: Final = (Guard, "_on_pre_vote", _pre_vote_for_anyone)
 _CAMPAIGN: Final = (Guard, "may_campaign", _campaign_at_once)
 _ELECTIONS: Final = "depose,isolate,kill,pause,reset"
+_READERS: Final = {"hosts": 5, "workload": {"clients": 2, "think_s": 0.3, "keys": 3, "lease_clients": 0}}
 _STALE: Final = "late,half-open,flap,reset,slow-link,depose"
 
 MUTANTS: Final = (
     Mutant("read-without-round", "reads are not confirmed by a majority",
-           ((Reads, "_begin_round", _no_round),), "depose,isolate,pause"),
+           ((Reads, "_begin_round", _no_round),), "depose,transfer,pause", _READERS),
     Mutant("read-without-index", "a member serves reads from its own state, without asking the leader",
-           ((ReadGate, "submit", _no_gate),), "partition,link"),
+           ((ReadGate, "submit", _no_gate),), "partition,link", _READERS),
     Mutant("read-before-first-commit", "a new leader serves reads before it committed in its term",
-           ((Replica, "_view", _any_commit_index),), "partition,kill,transfer"),
+           ((Replica, "_view", _any_commit_index),), "depose,transfer,kill", _READERS),
     Mutant("rounds-from-zero", "read rounds of a new life have the numbers of the old one",
            ((Reads, "__init__", _rounds_from_zero),), "kill,link,pause",
            doubt="an answer to the old life would have to reach the new one in the same term"),
