@@ -21,7 +21,7 @@ from chaos.sim.worlds import WORLDS, run_plan
 FAULTS_WANTED: Final = 5  # of a plan that was made smaller, at most
 _CALM_S: Final = 20.0
 _CALM_SEED: Final = 1
-_DURATIONS_S: Final = (30.0, 60.0)  # of the seeds in turn
+_DURATIONS_S: Final = (15.0, 30.0)  # of the seeds in turn
 _RUN_CPU_S: Final = 60.0  # a run that takes longer has gone mad
 _MEMORY_BYTES: Final = 6 << 30
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from chaos.mutants.mutant import Mutant
-from raftkube.store.core import restore
+from raftkube.store.core import machine, restore
 from raftkube.store.core.history import EventHistory
 from raftkube.store.core.keyspace import Keyspace
 from raftkube.store.core.leases import LeaseTable
@@ -128,7 +128,7 @@ MUTANTS: Final = (
     Mutant("restore-without-lease-keys", "a snapshot lacks which keys hang on which lease",
            ((restore, "_lease", _without_lease_keys),), _DOWN, {"workload": {"lease_clients": 1}}, _SMALL),
     Mutant("restore-lacks-a-revision", "a restored state counts one revision too few",
-           ((restore, "build_image", _one_revision_less),), _DOWN, settings=_SMALL),
+           ((machine, "build_image", _one_revision_less),), _DOWN, settings=_SMALL),
     Mutant("restore-without-history", "a restored member has no past events, and no compaction to say so",
            ((restore, "_add_history", _without_history),), _DOWN, {"workload": {"watches": 2}}, _SMALL),
     Mutant("restore-without-prev-kv", "past events of a restored member lack what they replaced",
