@@ -19,6 +19,7 @@ from chaos.sim.shrink import invariants_broken, shrink
 from chaos.sim.worlds import WORLDS, run_plan
 
 FAULTS_WANTED: Final = 5  # of a plan that was made smaller, at most
+_SMALL_TRIES: Final = 6  # for a plan that is small as it was drawn
 _CALM_S: Final = 20.0
 _CALM_SEED: Final = 1
 _DURATIONS_S: Final = (15.0, 30.0)  # of the seeds in turn
@@ -97,7 +98,9 @@ def examine(name: str, bounds: Bounds) -> tuple[Row, Plan | None]:
     row.invariants = sorted(invariants_broken(found))
     row.sentence = found.verdict.violations[0].sentence[:200]
     row.faults_drawn = len(found.plan.faults)
-    shrunk = shrink(found, _run_or_valid(found), tries_max=bounds.shrink_tries)
+    small = row.faults_drawn <= FAULTS_WANTED
+    tries = min(bounds.shrink_tries, _SMALL_TRIES) if small else bounds.shrink_tries
+    shrunk = shrink(found, _run_or_valid(found), tries_max=tries)
     row.shrink_runs, row.faults = shrunk.tries, len(shrunk.plan.faults)
     return row, shrunk.plan
 
