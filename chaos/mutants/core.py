@@ -54,12 +54,13 @@ def _drop_the_last_put(original: Function) -> Function:
 
 
 def _version_goes_on(original: Function) -> Function:
-    """Only where compaction has been at the key: its tombstone is the oldest version left."""
+    """Only where compaction has been at the key: the oldest version left is not its first."""
 
     def put(self: Keyspace, key: bytes, value: bytes, lease: int, revision: int) -> Any:
-        dead = self._dead.get(key)
+        dead = self._dead.get(key, ())
+        compacted = bool(dead) and dead[0].version > 1
         kv, prev = original(self, key, value, lease, revision)
-        if dead is not None and len(dead) == 2 and not dead[0].version:
+        if compacted:
             kv = kv._replace(version=2)
             self._live[key][-1] = kv
         return kv, prev
@@ -130,7 +131,7 @@ MUTANTS: Final = (
     Mutant("txn-drops-last", "a transaction of eight changes does not carry out the last",
            ((StateMachine, "_txn", _drop_the_last_put),), "link",
            load={"workload": {"keys": 12, "think_s": 0.1, "clients": 3}}),
-    Mutant("version-goes-on", "a key put again after a compaction left its tombstone begins at version 2",
+    Mutant("version-goes-on", "a key deleted and put again after a compaction begins at version 2",
            ((Keyspace, "put", _version_goes_on),), "kill,link", settings=_COMPACTING),
     Mutant("watch-below-compaction", "a watch may start below the compact revision",
            ((StateMachine, "events_between", _no_start_check),), "link,kill", settings=_COMPACTING,
