@@ -45,11 +45,13 @@ def _patched(owner: Any, attribute: str, wrap: Wrap) -> Iterator[None]:
     """The very object that stood there comes back, be it a function, a classmethod or a property."""
     held = vars(owner)[attribute]
     broken = wrap(held)
-    kinds = [kind for kind, handler in Guard._HANDLERS.items() if handler is held]
+    handlers = dict(Guard._HANDLERS)
     setattr(owner, attribute, broken)
-    Guard._HANDLERS.update(dict.fromkeys(kinds, broken))
+    for kind, handler in handlers.items():
+        if handler is held:
+            Guard._HANDLERS[kind] = broken
     try:
         yield
     finally:
         setattr(owner, attribute, held)
-        Guard._HANDLERS.update(dict.fromkeys(kinds, held))
+        Guard._HANDLERS.update(handlers)
