@@ -98,11 +98,33 @@ def examine(name: str, bounds: Bounds) -> tuple[Row, Plan | None]:
     row.invariants = sorted(invariants_broken(found))
     row.sentence = found.verdict.violations[0].sentence[:200]
     row.faults_drawn = len(found.plan.faults)
-    small = row.faults_drawn <= FAULTS_WANTED
+    plan = _smaller(found, row, bounds)
+    if len(plan.faults) > FAULTS_WANTED:
+        plan = _sparse(mutant, row, bounds) or plan
+    row.faults = len(plan.faults)
+    return row, plan
+
+
+def _smaller(found: Outcome, row: Row, bounds: Bounds) -> Plan:
+    small = len(found.plan.faults) <= FAULTS_WANTED
     tries = min(bounds.shrink_tries, _SMALL_TRIES) if small else bounds.shrink_tries
     shrunk = shrink(found, _run_or_valid(found), tries_max=tries)
-    row.shrink_runs, row.faults = shrunk.tries, len(shrunk.plan.faults)
-    return row, shrunk.plan
+    row.shrink_runs += shrunk.tries
+    return shrunk.plan
+
+
+def _sparse(mutant: Mutant, row: Row, bounds: Bounds) -> Plan | None:
+    """What does not become small may be drawn small: the next seeds' plans with few of their faults, and
+    one that breaks the same."""
+    assert row.seed is not None
+    for seed in range(row.seed + 1, row.seed + 1 + 2 * bounds.shrink_tries):
+        plan = search_plan(mutant, seed)
+        step = max(1, len(plan.faults) // FAULTS_WANTED)
+        outcome = _run(replace(plan, faults=plan.faults[::step][:FAULTS_WANTED]))
+        row.shrink_runs += 1
+        if outcome is not None and invariants_broken(outcome) & set(row.invariants):
+            return _smaller(outcome, row, bounds)
+    return None
 
 
 def _search(mutant: Mutant, row: Row, cpu_s_max: float) -> Outcome | None:
