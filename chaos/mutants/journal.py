@@ -157,7 +157,7 @@ MUTANTS: Final = (
            ((journal_recovery, "_replay_batch", _cut_at_damage),
             (journal_recovery, "_check", _never_damaged)),
            "bit-rot,kill,power-loss-majority", settings=_LONG,
-           doubt="a log that was cut short is mended from the others; to lose a write, a majority must lack it"),
+           doubt="the others mend a log that was cut short; to lose a write, a majority must lack it"),
     Mutant("segments-dropped-early", "segments go while the log still needs them",
            ((SegmentedJournal, "_drop_segments", _drop_early),), _DOWN, settings=_LONG),
     Mutant("install-loses-what-follows", "a snapshot that the log goes on behind cuts it off there",
