@@ -51,7 +51,7 @@ def mutants(
         rows[row.name] = row.to_json() | {"commit": commit_of_the_code()}
         click.echo(line(row))
         _write(out, rows)
-        if plan is not None and plans is not None:
+        if plan is not None and plans is not None and row.status == "caught":
             keep_plan(plans, row, plan)
     if page is not None:
         page.write_text(with_tables(page.read_text(), list(rows.values())))
