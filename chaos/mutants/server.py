@@ -79,7 +79,8 @@ _WATCHES: Final = {"workload": {"watches": 2, "think_s": 0.1, "clients": 3}}
 
 MUTANTS: Final = (
     Mutant("watch-joins-too-soon", "a watch that catches up joins the newest events without looking between",
-           ((session, "catch_up", _join_too_soon),), "link,kill,stop", _WATCHES),
+           ((session, "catch_up", _join_too_soon),), "link,kill,stop", _WATCHES,
+           doubt="nothing is applied in the one turn of the loop that lies between"),
     Mutant("catch-up-repeats", "after more than forty revisions of the past the last comes twice",
            ((catch_up, "_frames", _last_twice),), "link,kill", _WATCHES),
     Mutant("catch-up-cuts", "of a catch-up of more than twenty revisions the last event is missing",
