@@ -116,8 +116,9 @@ def _forget_what_follows(original: Function) -> Function:
 def _jump_short(original: Function) -> Function:
     def jump_to(self: Core, index: int) -> None:
         original(self, index)
-        if self._SyncObj__raftLog[0][1] < index:
-            self._SyncObj__raftLastApplied = index - 1
+        hooks: Any = self._hooks
+        if hooks.journal.first_index < index:
+            original(self, index - 1)
 
     return jump_to
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -147,5 +148,7 @@ def test_without_mutant_and_faults_the_store_is_valid() -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("row", CAUGHT, ids=[row["name"] for row in CAUGHT])
-def test_every_kept_plan_shows_its_mutant(row: dict[str, Any]) -> None:
+def test_every_kept_plan_shows_its_mutant_and_nothing_else(row: dict[str, Any]) -> None:
     _shows(row)
+    plan, _ = read_plan(PLANS / f"{row['name']}.json")
+    assert run_plan(replace(plan, mutant=None)).verdict.word == "valid"
