@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from chaos.commit import commit_of_the_code
+from chaos.mutants.command import mutants
 from chaos.sim.command import replay, sim
 from raftkube.errors import RaftkubeError
 
@@ -28,6 +29,7 @@ def cli() -> None:
 
 cli.add_command(sim)
 cli.add_command(replay)
+cli.add_command(mutants)
 
 
 @cli.command()
@@ -129,8 +131,9 @@ def list_all() -> None:
     from chaos.checkers.judge import INVARIANTS
     from chaos.etcd.faults import ETCD_FAULTS
     from chaos.live.faults import FAULTS, GROUPS
+    from chaos.mutants import MUTANTS
     from chaos.sim.worlds import WORLDS
-    from raftkube.store.raft import mutants
+    from raftkube.store.raft import mutants as live_mutants
 
     click.echo("faults:")
     for fault in FAULTS.values():
@@ -151,9 +154,12 @@ def list_all() -> None:
     click.echo("invariants:")
     for name, promise in INVARIANTS.items():
         click.echo(f"  {name:26} {promise}")
-    click.echo("mutants (store; only where the cluster file says testing: true):")
-    for name in mutants.names():
+    click.echo("mutants of a live store, where the cluster file says testing: true:")
+    for name in live_mutants.names():
         click.echo(f"  {name}")
+    click.echo("mutants of a simulated store:")
+    for mutant in MUTANTS.values():
+        click.echo(f"  {mutant.name:26} {mutant.what}")
 
 
 def _packaged(path: str) -> str:

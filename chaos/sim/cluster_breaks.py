@@ -1,14 +1,13 @@
 """Bugs planted in the control plane for one run of the simulated cluster: a world that finds none of them
-proves nothing. They are made from outside, as those of the Raft layer are (`chaos.sim.breaks`).
+proves nothing. They are made from outside, as those of the Raft layer are (`chaos.mutants`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from chaos.sim.breaks import Break
 from chaos.sim.plan import PlanError
 from raftkube.api.metadata import generate_name
 from raftkube.api.status import ApiError
@@ -30,6 +29,13 @@ from raftkube.scheduler.core.cluster_view import ClusterView
 from raftkube.scheduler.core.queue import SchedulingQueue
 
 _Original = Callable[..., Any]
+
+
+class Break(NamedTuple):
+    """Each `(owner, name, wrap)`: `wrap(original)` takes the place of `owner.name`."""
+
+    what: str
+    patches: tuple[tuple[Any, str, Callable[[_Original], _Original]], ...]
 
 
 def _no_fence(original: _Original) -> _Original:

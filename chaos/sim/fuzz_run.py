@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import trio
 
-from chaos.sim.breaks import planted
+from chaos.mutants import planted
 from chaos.sim.clock import run_simulation
 from chaos.sim.fuzz_faults import INJECTED, Level, Nemesis
 from chaos.sim.groups import Group, GroupOptions, Kind, make_group

@@ -18,9 +18,9 @@ import trio
 from chaos.checkers.history import read_history
 from chaos.checkers.judge import judge
 from chaos.final_reads import read_hashes, read_member, write_barrier
+from chaos.mutants import planted
 from chaos.recording import MemoryRecorder
 from chaos.sim import store_disk_faults  # noqa: F401 its faults are in the table
-from chaos.sim.breaks import BREAKS, planted
 from chaos.sim.clock import run_simulation
 from chaos.sim.outcome import Outcome
 from chaos.sim.plan import Injection, Plan, PlanError
@@ -81,8 +81,6 @@ def run_store_plan(plan: Plan) -> Outcome:
     unknown = {injection.fault for injection in plan.faults} - FAULTS.keys()
     if unknown:
         raise PlanError(f"fault {min(unknown)!r} does not exist in the world 'store'")
-    if plan.mutant is not None and plan.mutant not in BREAKS:
-        raise PlanError(f"mutant {plan.mutant!r} does not exist; there are {', '.join(BREAKS)}")
     began = time.process_time()
     with planted(plan.mutant):
         run_simulation(plan.seed, world.run)
