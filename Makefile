@@ -47,7 +47,7 @@ up: $(VENV)/.up  ## start the default cluster and stay in the foreground (ARGS="
 
 test: $(VENV)/.dev  ## linters, types and tests, in under 10 minutes (ARGS="-k name" for a part, ARGS=-n0 for one process)
 	@$(MAKE) --no-print-directory lint types
-	@$(BIN)/python -m pytest -m "not long" -n 2 --dist loadgroup $(ARGS)
+	@$(BIN)/python -m pytest -m "not long" -n 2 --dist loadscope $(ARGS)
 
 lint: $(VENV)/.dev  ## ruff, flake8-async, import contracts
 	@$(BIN)/ruff check .
@@ -60,7 +60,7 @@ types: $(VENV)/.dev  ## mypy, strict
 	@$(BIN)/mypy
 
 ci-long: $(VENV)/.dev  ## the longer checks of CI
-	@$(BIN)/python -m pytest -m long -n 2 --dist loadgroup $(ARGS)
+	@$(BIN)/python -m pytest -m long -n 2 --dist loadscope $(ARGS)
 
 capture: $(VENV)/.dev  ## draw the pictures in docs/images from a real session and a real chaos run
 	@$(BIN)/python scripts/capture.py

@@ -79,8 +79,10 @@ class Told:
     def line(self) -> str:
         """For the terminal."""
         hit = sum(self.faults.values())
+        most = max(self.checked, key=lambda what: self.checked[what], default="operations")
+        what = "operations" if "operations" in self.checked else most
         return (
-            f"seed {self.seed}: {self.word}, {self.checked.get('operations', 0)} operations,"
+            f"seed {self.seed}: {self.word}, {self.checked.get(what, 0)} {what},"
             f" {hit} of {self.faults_planned} faults hit, {self.simulated_s:.0f} s in {self.cpu_s:.1f} s,"
             f" trace {self.trace[:16]}"
         )
