@@ -56,16 +56,17 @@ async def read_hashes(store: StoreClient, members: list[str], recorder: Recorder
         with contextlib.suppress(StoreError):
             told = {member: await store.hash(member) for member in members}
             for member in members:
-                recorder.write(_hash_record(recorder.now_ns(), member, told[member]))
+                about = {"hash": str(told[member]["hash"]), "applied_index": told[member]["applied_index"]}
+                recorder.write(hash_record(recorder.now_ns(), member, told[member]["revision"], about))
             if len({each["applied_index"] for each in told.values()}) == 1:
                 return
         await trio.sleep(_PAUSE_S)
 
 
-def _hash_record(now_ns: int, member: str, told: dict[str, Any]) -> Record:
+def hash_record(now_ns: int, member: str, revision: int, response: dict[str, Any]) -> Record:
+    """What a member said of its state at a revision, as an operation of a history."""
     return {
         "type": "op", "client": HARNESS_CLIENT, "id": f"hash-{member}", "kind": "hash",
         "request": {"member": member}, "call_ns": now_ns, "return_ns": now_ns, "outcome": "ok",
-        "error": None, "revision": told["revision"], "serializable": True,
-        "response": {"hash": str(told["hash"]), "applied_index": told["applied_index"]},
+        "error": None, "revision": revision, "serializable": True, "response": response,
     }  # fmt: skip

@@ -10,7 +10,7 @@ import trio
 
 from chaos.etcd.client import EtcdClient
 from chaos.etcd.cluster import EtcdCluster, MemberHash, MemberState
-from chaos.final_reads import HARNESS_CLIENT, write_barrier
+from chaos.final_reads import HARNESS_CLIENT, hash_record, write_barrier
 from chaos.recording import Recorder
 from chaos.workload import PREFIX, PREFIX_END, run_operation
 from raftkube.net.tcp import TcpNetwork
@@ -86,12 +86,5 @@ class ReadBack:
             await trio.sleep(_PAUSE_S)
 
     def _write_hash(self, member: str, revision: int, found: MemberHash) -> None:
-        now_ns = self._recorder.now_ns()
-        self._recorder.write(
-            {
-                "type": "op", "client": HARNESS_CLIENT, "id": f"hash-{member}", "kind": "hash",
-                "request": {"member": member}, "call_ns": now_ns, "return_ns": now_ns, "outcome": "ok",
-                "error": None, "revision": revision, "serializable": True,
-                "response": {"hash": found.hash, "compact_revision": found.compact_revision},
-            }
-        )  # fmt: skip
+        about = {"hash": found.hash, "compact_revision": found.compact_revision}
+        self._recorder.write(hash_record(self._recorder.now_ns(), member, revision, about))

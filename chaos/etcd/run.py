@@ -26,6 +26,7 @@ from chaos.etcd.summary import summarize
 from chaos.recording import FileRecorder, Record, Recorder, merge
 from chaos.report import write_report
 from chaos.workload import PREFIX, Workload, WorkloadOptions, record_watch
+from chaos.worth import check_worth
 from raftkube.net import Address
 from raftkube.net.tcp import TcpNetwork
 from raftkube.rng import system_rng
@@ -252,26 +253,12 @@ class _EtcdRun:
             history = read_history(stream)
         verdict = judge(history)
         verdict.unknown_because += self._doubts
-        self._check_worth(history.operations, verdict)
+        check_worth(
+            verdict, history.operations, self._records, started_ns=self._started_ns,
+            ended_ns=self._recorder.now_ns(), min_rate=self._options.min_rate, wanted=bool(self._faults),
+        )  # fmt: skip
         write_report(self._out, history, verdict, self._records, self._options.replay_line)
         summary = summarize(history, verdict, self._records)
         (self._out / "summary.json").write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
         self._say(f"etcd {version}: {summary['says']}")
         return verdict
-
-    def _check_worth(self, operations: list[dict[str, Any]], verdict: Verdict) -> None:
-        """A run that was too slow, or whose faults did nothing, proves nothing."""
-        first_fault_ns = min(
-            (record["start_ns"] for record in self._records), default=self._recorder.now_ns()
-        )
-        before = [op for op in operations if op["outcome"] == "ok" and op["return_ns"] < first_fault_ns]
-        rate = len(before) / max((first_fault_ns - self._started_ns) / 1e9, 1e-9)
-        verdict.count("rate before the first fault (1/s)", round(rate))
-        if rate < self._options.min_rate:
-            verdict.unknown_because.append(
-                f"{rate:.0f} operations/s before the first fault, below --min-rate {self._options.min_rate:g}"
-            )
-        effective = sum(record.get("effect") is not None for record in self._records)
-        verdict.count("effective faults", effective)
-        if self._faults and not effective:
-            verdict.unknown_because.append("no fault had an effect")

@@ -33,6 +33,7 @@ from chaos.live.settle import heal, read_back
 from chaos.recording import FileRecorder, Recorder, merge
 from chaos.report import write_report
 from chaos.workload import PREFIX, record_watch
+from chaos.worth import check_worth
 from raftkube.cluster.config import ClusterConfig, parse_cluster
 from raftkube.net.tcp import TcpNetwork
 from raftkube.rng import system_rng
@@ -192,24 +193,10 @@ class _LiveRun:
             history = read_history(stream)
         verdict = judge(history)
         verdict.unknown_because += self._doubts
-        self._check_worth(history.operations, verdict)
+        check_worth(
+            verdict, history.operations, self._records,
+            started_ns=self._started_ns, ended_ns=self._recorder.now_ns(),
+            min_rate=self._options.min_rate, wanted=bool(self._chosen.faults),
+        )  # fmt: skip
         write_report(self._out, history, verdict, self._records, self._options.replay_line)
         return verdict
-
-    def _check_worth(self, operations: list[dict[str, Any]], verdict: Verdict) -> None:
-        """A run that was too slow, or whose faults did nothing, proves nothing."""
-        first_fault_ns = min(
-            (record["start_ns"] for record in self._records), default=self._recorder.now_ns()
-        )
-        before = [op for op in operations if op["outcome"] == "ok" and op["return_ns"] < first_fault_ns]
-        rate = len(before) / max((first_fault_ns - self._started_ns) / 1e9, 1e-9)
-        verdict.count("rate before the first fault (1/s)", round(rate))
-        if rate < self._options.min_rate:
-            verdict.unknown_because.append(
-                f"{rate:.0f} operations/s before the first fault, below --min-rate {self._options.min_rate:g}"
-            )
-        effective = [record["name"] for record in self._records if record.get("effect") is not None]
-        verdict.count("effective faults", len(effective))
-        verdict.count("kinds of effective faults", len(set(effective)))
-        if self._chosen.faults and not effective:
-            verdict.unknown_because.append("no fault had an effect")
