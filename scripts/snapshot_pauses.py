@@ -48,6 +48,7 @@ NAMES = ("store-1", "store-2", "store-3")
 PROBE_S = 0.005
 RNG = system_rng()
 _END = object()
+SNAPSHOT_S = 1_200.0  # at the rate of the load, twice the bytes of all keys take several minutes
 LOG_BYTES = 24 * 1024 * 1024  # of log between snapshots: less than the default, so that there are more
 
 COLUMNS = {
@@ -246,6 +247,7 @@ class Run:
             nursery.cancel_scope.cancel()
 
     async def fill(self, client: StoreClient) -> None:
+        """Every key once, as fast as it goes."""
         limiter = trio.CapacityLimiter(400)
 
         async def put(number: int) -> None:
@@ -256,6 +258,11 @@ class Run:
             async with trio.open_nursery() as nursery:
                 for number in range(begin, min(begin + 5_000, self.options.keys)):
                     nursery.start_soon(put, number)
+
+    async def fill_for_ever(self, client: StoreClient) -> None:
+        """Again and again, until cancelled."""
+        while True:
+            await self.fill(client)
 
     async def leader(self, client: StoreClient) -> str:
         async def known() -> bool:
@@ -292,7 +299,7 @@ class Run:
         async def again() -> bool:
             return self.members[leader].count("snapshot_made") > made
 
-        await self.until(again, 180)
+        await self.until(again, SNAPSHOT_S)
         await self.note("(a) a snapshot made", [leader, late])
 
     async def install(self, client: StoreClient, leader: str, late: str) -> None:
@@ -302,7 +309,10 @@ class Run:
         async def cut() -> bool:
             return self.members[leader].log_first() > held
 
-        await self.until(cut, 300)
+        async with trio.open_nursery() as hurry:  # the next snapshot waits for twice the last one's bytes
+            hurry.start_soon(self.fill_for_ever, client)
+            await self.until(cut, SNAPSHOT_S)
+            hurry.cancel_scope.cancel()
         await self.clear(leader)
         started_s, _ = await self.members[late].start()
         before = self.written
