@@ -110,6 +110,7 @@ class Surgery:
             peer, at = str(store.peers[name]), str(store.clients[name])
             self._ids[name] = await client.member_add(name, peer, at)
             return False
+        self._ids[name] = found["id"]  # also if the answer to its addition was lost
         if name not in store.running:
             self._nursery.start_soon(self._start, name)  # it waits for its place, perhaps for long
         return bool(found["voter"])

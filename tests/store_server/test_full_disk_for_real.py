@@ -12,6 +12,7 @@ from three_members import NAMES, ThreeMembers, free_addresses, leader_of
 
 from raftkube.disk import SystemDisk, SystemFile
 from raftkube.errors import RaftkubeError, Stopped
+from raftkube.net import Address
 from raftkube.net.tcp import TcpNetwork
 from raftkube.store.client import StoreClient
 from raftkube.wire.store import Range
@@ -107,6 +108,14 @@ async def run_with_faults(tmp_path: Path, faults: Faults) -> None:
         nursery.cancel_scope.cancel()
 
 
+async def complains(client: StoreClient, address: Address) -> bool:
+    """Whether a member says that something is wrong, or says nothing: it begins anew when there is room."""
+    try:
+        return bool((await client.status(address))["errors"])
+    except RaftkubeError:
+        return True
+
+
 async def fail_the_leader(tmp_path: Path, faults: Faults, members: ThreeMembers, client: StoreClient) -> None:
     await client.put(b"before", b"1")
     victim = await leader_of(client)
@@ -117,7 +126,7 @@ async def fail_the_leader(tmp_path: Path, faults: Faults, members: ThreeMembers,
     async with watched as watch:
         faults.full.add(path)
         written = 0
-        while not (await client.status(address))["errors"]:
+        while not await complains(client, address):
             try:
                 await client.put(b"k%03d" % written, b"x")
             except RaftkubeError:  # it was on its way to the leader
@@ -137,7 +146,7 @@ async def fail_the_leader(tmp_path: Path, faults: Faults, members: ThreeMembers,
             if any(event.kv.key == b"others" for event in batch.events):
                 break
     faults.full.discard(path)
-    while (await client.status(address))["errors"]:
+    while await complains(client, address):
         await trio.sleep(0.05)
     await equal_hashes(client, members)
     assert (await client.range(Range(b"others"), serializable=True, member=address)).kvs
@@ -151,7 +160,7 @@ async def break_it(faults: Faults, members: ThreeMembers, client: StoreClient) -
     victim = await leader_of(client)
     path = faults_path = str(members._directory / victim)
     faults.broken.add(path)
-    while not (await client.status(members.clients[victim]))["errors"]:
+    while not await complains(client, members.clients[victim]):
         try:
             await client.put(b"more", b"x")
         except RaftkubeError:
