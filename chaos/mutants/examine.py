@@ -14,15 +14,18 @@ from typing import Any, Final
 
 from chaos.mutants import MUTANTS, Mutant
 from chaos.sim.outcome import Outcome
-from chaos.sim.plan import Plan, PlanError
+from chaos.sim.plan import Plan, PlanError, World
 from chaos.sim.shrink import invariants_broken, shrink
 from chaos.sim.worlds import WORLDS, run_plan
 
 FAULTS_WANTED: Final = 5  # of a plan that was made smaller, at most
 _SMALL_TRIES: Final = 6  # for a plan that is small as it was drawn
-_CALM_S: Final = 20.0
+_CALM_S: Final[dict[World, float]] = {"store": 20.0, "cluster": 60.0}
 _CALM_SEED: Final = 1
-_DURATIONS_S: Final = (15.0, 30.0)  # of the seeds in turn
+_DURATIONS_S: Final[dict[World, tuple[float, ...]]] = {
+    "store": (15.0, 30.0),
+    "cluster": (60.0, 120.0),
+}  # of the seeds in turn
 _RUN_CPU_S: Final = 60.0  # a run that takes longer has gone mad
 _MEMORY_BYTES: Final = 6 << 30
 
@@ -65,15 +68,18 @@ class _TooLong(BaseException):
     """No error that a member may take for its own."""
 
 
-def calm_plan(name: str | None) -> Plan:
+def calm_plan(name: str | None, world: World = "store") -> Plan:
     """A moderate load and no fault."""
-    return Plan("store", _CALM_SEED, _CALM_S, load={"hosts": 2, "numbered": True}, mutant=name)
+    if world == "cluster":
+        return WORLDS[world].draw(_CALM_SEED, _CALM_S[world], (), name)
+    return Plan(world, _CALM_SEED, _CALM_S[world], load={"hosts": 2, "numbered": True}, mutant=name)
 
 
 def search_plan(mutant: Mutant, seed: int) -> Plan:
     """What the swarm draws for a seed from the mutant's faults, with its load and settings."""
-    faults = WORLDS["store"].choose_faults(mutant.faults)
-    plan = WORLDS["store"].draw(seed, _DURATIONS_S[seed % len(_DURATIONS_S)], faults, mutant.name)
+    world, durations_s = WORLDS[mutant.world], _DURATIONS_S[mutant.world]
+    faults = world.choose_faults(mutant.faults)
+    plan = world.draw(seed, durations_s[seed % len(durations_s)], faults, mutant.name)
     return replace(
         plan, load=_merged(plan.load, mutant.load), settings=_merged(plan.settings, mutant.settings)
     )
@@ -89,7 +95,7 @@ def examine(name: str, bounds: Bounds) -> tuple[Row, Plan | None]:
     mutant = MUTANTS[name]
     row = Row(name, mutant.what)
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, resource.getrlimit(resource.RLIMIT_AS)[1]))
-    calm = _run(calm_plan(name))
+    calm = _run(calm_plan(name, mutant.world))
     row.calm = "crashed" if calm is None else calm.verdict.word
     found = _search(mutant, row, bounds.search_cpu_s)
     if found is None:

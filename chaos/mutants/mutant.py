@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from chaos.sim.plan import World
 from raftkube.store.raft.guard import Guard
 
 Wrap = Callable[[Any], Any]
@@ -20,6 +21,7 @@ class Mutant:
 
     `faults`: groups or names to which the search for it is narrowed. `load`, `settings`: likewise, what
     differs from a drawn plan's workload and settings. `doubt`: why it is believed not to show, if it did not.
+    `world`: that it can be planted in.
     """
 
     name: str
@@ -29,6 +31,7 @@ class Mutant:
     load: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     doubt: str = ""
+    world: World = "store"
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from chaos.mutants.examine import FAULTS_WANTED
 
 Row = dict[str, Any]
 
-_CAUGHT: Final = "| mutant | what it skips | faults | caught by | seed | runs | CPU s | faults left |"
+_CAUGHT: Final = "| mutant | world | what it skips | faults | caught by | seed | runs | CPU s | faults left |"
 _SEEN: Final = "| mutant | what it skips | seen by |"
 _MISSED: Final = "| mutant | what it skips | tried: runs, CPU s | why, as far as we see |"
 
@@ -61,10 +61,11 @@ def _named(row: Row) -> list[str]:
 
 
 def _caught(row: Row) -> list[str]:
-    searched = MUTANTS[row["name"]].faults.replace(",", ", ")
+    mutant = MUTANTS[row["name"]]
     return [
-        *_named(row), searched, ", ".join(row["invariants"]), str(row["seed"]), str(row["runs"]),
-        f"{row['cpu_s']:g}", str(row["faults"]),
+        f"`{row['name']}`", mutant.world, row["what"], mutant.faults.replace(",", ", "),
+        ", ".join(row["invariants"]), str(row["seed"]), str(row["runs"]), f"{row['cpu_s']:g}",
+        str(row["faults"]),
     ]  # fmt: skip
 
 

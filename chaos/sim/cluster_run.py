@@ -16,9 +16,9 @@ import trio
 from chaos.checkers.control_loops import judge_control_loops
 from chaos.checkers.history import FORMAT, history_of
 from chaos.checkers.settled import orphans, unsettled
+from chaos.mutants import planted
 from chaos.recording import MemoryRecorder
 from chaos.sim.clock import run_simulation
-from chaos.sim.cluster_breaks import planted
 from chaos.sim.cluster_door import ApiDoor, watched_doors
 from chaos.sim.cluster_faults import FAULTS, Nemesis, heal
 from chaos.sim.cluster_load import Load, User
@@ -45,7 +45,7 @@ def run_cluster_plan(plan: Plan) -> Outcome:
     for injection in plan.faults:
         if injection.fault not in FAULTS:
             raise PlanError(f"faults: there is no {injection.fault!r} in the world cluster")
-    with planted(plan.mutant), _own_collector():
+    with planted(plan.mutant, "cluster"), _own_collector():
         recorder, run = run_simulation(plan.seed, _run, plan, settings, load)
     history = history_of(recorder.records)
     return Outcome(

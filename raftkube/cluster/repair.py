@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import trio
@@ -94,7 +95,9 @@ class Repair:
                 f"no store but {mine.name} answers; nothing was touched. Start the others first"
             )
         async with self._client(*(other for other in others if other.name in sound)) as client:
-            members = await self._bounded(client.member_list, "the list of members")
+            # From one of them alone: whether they could decide on another is what is to be found out.
+            listed = partial(client.member_list, serializable=True)
+            members = await self._bounded(listed, "the list of members")
         voters = {member["name"] for member in members if member["voter"]}
         needed = len(voters) // 2 + 1
         if len(voters.intersection(sound)) < needed:

@@ -22,7 +22,7 @@ from chaos.sim.plan import PlanError
 from chaos.sim.quiet import hush
 from chaos.sim.runs import read_plan
 from chaos.sim.shrink import invariants_broken
-from chaos.sim.worlds import run_plan
+from chaos.sim.worlds import WORLDS, run_plan
 from raftkube.store.raft.guard import Guard
 
 ROOT = Path(__file__).parents[2]
@@ -54,7 +54,7 @@ def test_a_mutant_is_there_and_gone_afterwards(name: str) -> None:
         return [vars(owner)[attribute] for owner, attribute, _ in MUTANTS[name].patches]
 
     before, handlers = state(), dict(Guard._HANDLERS)
-    with planted(name):
+    with planted(name, MUTANTS[name].world):
         assert all(now is not then for now, then in zip(state(), before, strict=True))
     assert all(now is then for now, then in zip(state(), before, strict=True))
     assert handlers == Guard._HANDLERS
@@ -73,6 +73,8 @@ def test_no_mutant_is_none() -> None:
 def test_an_unknown_mutant_is_one_sentence() -> None:
     with pytest.raises(PlanError, match="there is no 'absent' in the world store"):
         planted("absent")
+    with pytest.raises(PlanError, match="there is no 'no-sync' in the world cluster"):
+        planted("no-sync", "cluster")
     told = CliRunner().invoke(cli, ["mutants", "--only", "absent", "--out", "never.json"])
     assert told.exit_code == 2
     assert "there is no 'absent'" in told.output
@@ -142,8 +144,9 @@ def test_a_kept_plan_shows_its_mutant(name: str) -> None:
     _shows(next(row for row in CAUGHT if row["name"] == name))
 
 
-def test_without_mutant_and_faults_the_store_is_valid() -> None:
-    assert run_plan(calm_plan(None)).verdict.word == "valid"
+@pytest.mark.parametrize("world", WORLDS)
+def test_without_mutant_and_faults_a_world_is_valid(world: str) -> None:
+    assert run_plan(calm_plan(None, world)).verdict.word == "valid"
 
 
 @pytest.mark.long

@@ -1,20 +1,18 @@
-"""Bugs planted in the control plane for one run of the simulated cluster: a world that finds none of them
-proves nothing. They are made from outside, as those of the Raft layer are (`chaos.mutants`).
-"""
+"""Mutants of API servers, controllers and the scheduler, for the world `cluster`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable
+from typing import Any, Final
 
-from chaos.sim.plan import PlanError
+from chaos.mutants.mutant import Mutant, Patch
 from raftkube.api.metadata import generate_name
 from raftkube.api.status import ApiError
 from raftkube.apiserver.cache import ResourceCache, WatchCache
 from raftkube.apiserver.fencing import Fences
 from raftkube.apiserver.handlers import subresources
 from raftkube.apiserver.object_store import Changed, ObjectStore
+from raftkube.apiserver.store_storage import StoreStorage
 from raftkube.apiserver.stored import Stored
 from raftkube.client.endpoints import PODS
 from raftkube.client.errors import IndefiniteApiError
@@ -31,11 +29,15 @@ from raftkube.scheduler.core.queue import SchedulingQueue
 _Original = Callable[..., Any]
 
 
-class Break(NamedTuple):
-    """Each `(owner, name, wrap)`: `wrap(original)` takes the place of `owner.name`."""
+def _soon_unknown(original: _Original) -> _Original:
+    def init(self: StoreStorage, client: Any, **options: Any) -> None:
+        original(self, client, timeout_s=0.3)
 
-    what: str
-    patches: tuple[tuple[Any, str, Callable[[_Original], _Original]], ...]
+    return init
+
+
+def _cluster(name: str, what: str, *patches: Patch) -> Mutant:
+    return Mutant(name, what, patches, world="cluster")
 
 
 def _no_fence(original: _Original) -> _Original:
@@ -164,67 +166,60 @@ def _unknown_is_done(original: _Original) -> _Original:
     return carry_out
 
 
-CLUSTER_BREAKS: Final[dict[str, Break]] = {
-    "no-fence": Break("the API server checks no fencing token", ((Fences, "of", _no_fence),)),
-    "bind-twice": Break(
+MUTANTS: Final = (
+    _cluster("no-fence", "the API server checks no fencing token", (Fences, "of", _no_fence)),
+    _cluster(
+        "bind-twice",
         "after a missing answer a pod is bound again, wherever there is room",
-        (
-            (subresources, "_bound", _bound_again),
-            (Binder, "_look", _not_looked),
-            (SchedulingQueue, "remove", _kept_in_flight),
-        ),
+        (subresources, "_bound", _bound_again),
+        (Binder, "_look", _not_looked),
+        (SchedulingQueue, "remove", _kept_in_flight),
     ),
-    "forget-assumed": Break(
-        "what the scheduler has just decided does not count", ((ClusterView, "assume", _not_assumed),)
+    _cluster(
+        "forget-assumed",
+        "what the scheduler has just decided does not count",
+        (ClusterView, "assume", _not_assumed),
     ),
-    "act-before-sync": Break(
-        "control loops act before they know all pods", ((Informer, "wait_for_sync", _not_synced),)
+    _cluster(
+        "act-before-sync",
+        "control loops act before they know all pods",
+        (Informer, "wait_for_sync", _not_synced),
     ),
-    "ignore-own-writes": Break(
-        "controllers act on caches without their own writes", ((Tracked, "caught_up", _not_caught_up),)
+    _cluster(
+        "ignore-own-writes",
+        "controllers act on caches without their own writes",
+        (Tracked, "caught_up", _not_caught_up),
     ),
-    "stale-lists": Break("lists come from a cache that may lag", ((WatchCache, "fresh", _not_fresh),)),
-    "delete-anyway": Break(
-        "a delete that is refused is repeated without preconditions", ((Tracked, "delete", _deleted_anyway),)
+    _cluster("stale-lists", "lists come from a cache that may lag", (WatchCache, "fresh", _not_fresh)),
+    _cluster(
+        "delete-anyway",
+        "a delete that is refused is repeated without preconditions",
+        (Tracked, "delete", _deleted_anyway),
     ),
-    "resume-in-a-gap": Break(
-        "a watch resumes where history is gone", ((ResourceCache, "position_after", _any_position),)
+    _cluster(
+        "resume-in-a-gap",
+        "a watch resumes where history is gone",
+        (ResourceCache, "position_after", _any_position),
     ),
-    "reload-in-silence": Break(
-        "watches go on over a reload of the watch cache", ((ResourceCache, "load", _followers_stay),)
+    _cluster(
+        "reload-in-silence",
+        "watches go on over a reload of the watch cache",
+        (ResourceCache, "load", _followers_stay),
     ),
-    "owner-by-name": Break(
+    _cluster(
+        "owner-by-name",
         "the garbage collector takes another object of an owner's name for the owner",
-        ((GarbageCollector, "_ask_for_owner", _owner_by_name),),
+        (GarbageCollector, "_ask_for_owner", _owner_by_name),
     ),
-    "another-name": Break(
+    _cluster(
+        "another-name",
         "a pod whose create was not answered is made again under another name",
-        ((ReplicaSetController, "_create_once", _another_name),),
+        (ReplicaSetController, "_create_once", _another_name),
     ),
-    "unknown-is-done": Break(
-        "a change whose outcome is unknown is acknowledged", ((ObjectStore, "_carry_out", _unknown_is_done),)
+    _cluster(
+        "unknown-is-done",
+        "a change whose outcome is unknown after 0.3 s is acknowledged",
+        (ObjectStore, "_carry_out", _unknown_is_done),
+        (StoreStorage, "__init__", _soon_unknown),
     ),
-}
-
-
-@contextmanager
-def planted(name: str | None) -> Iterator[None]:
-    """The break is there while the context lasts; None: nothing is. Raises PlanError: no such break."""
-    if name is not None and name not in CLUSTER_BREAKS:
-        raise PlanError(
-            f"mutant: there is no {name!r} in the world cluster; there are {', '.join(CLUSTER_BREAKS)}"
-        )
-    with ExitStack() as stack:
-        for owner, attribute, wrap in CLUSTER_BREAKS[name].patches if name else ():
-            stack.enter_context(_patched(owner, attribute, wrap))
-        yield
-
-
-@contextmanager
-def _patched(owner: Any, attribute: str, wrap: Callable[[_Original], _Original]) -> Iterator[None]:
-    original = getattr(owner, attribute)
-    setattr(owner, attribute, wrap(original))
-    try:
-        yield
-    finally:
-        setattr(owner, attribute, original)
+)
