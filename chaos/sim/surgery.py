@@ -86,6 +86,13 @@ class Surgery:
         with trio.move_on_after(_VOTER_S):
             await self._join(name)
 
+    def failed(self, name: str) -> bool:
+        """Whether it runs, and waits for an operator because of its disk."""
+        try:
+            return self.store.nodes[name].status().failed is not None
+        except (Stopped, KeyError):  # it starts
+            return False
+
     def _id_of(self, name: str) -> str:
         with contextlib.suppress(Stopped, KeyError):
             return self.store.nodes[name].status().name
@@ -111,6 +118,8 @@ class Surgery:
             self._ids[name] = await client.member_add(name, peer, at)
             return False
         self._ids[name] = found["id"]  # also if the answer to its addition was lost
+        if name in store.running and self.failed(name):  # its disk did, as it joined
+            await store.kill(name)
         if name not in store.running:
             self._nursery.start_soon(self._start, name)  # it waits for its place, perhaps for long
         return bool(found["voter"])
