@@ -145,9 +145,8 @@ class _Elector:
         listed = await self._client.list(LEASES, self._namespace, field_selector=selector)
         for lease in listed.items:
             self._transitions = int(lease["spec"].get("leaseTransitions") or 0) + 1
-            if lease["spec"].get("holderIdentity") == self._identity:
-                self._lease = await self._client.get(LEASES, self._name, self._namespace)
-                self._renewed_at = self._clock.monotonic()
+            if self._holds(lease):
+                await self._take_up()
                 return
             if not _is_store_lease(lease):
                 await self._outwait(lease)
@@ -155,6 +154,17 @@ class _Elector:
         if listed.items:
             await self._watch_until_deleted(selector, listed.resource_version)
             await trio.sleep(self._rng.uniform(0.0, _CREATE_JITTER_S))
+
+    def _holds(self, lease: Object) -> bool:
+        return bool(lease["spec"].get("holderIdentity") == self._identity)
+
+    async def _take_up(self) -> None:
+        """Read the token of our Lease: since it was listed it may have ended, and be another's now."""
+        sent_at = self._clock.monotonic()
+        lease = await self._client.get(LEASES, self._name, self._namespace)
+        if self._holds(lease):
+            self._lease = lease
+            self._renewed_at = sent_at
 
     async def _watch_until_deleted(self, selector: str, resource_version: str) -> None:
         watch = self._client.watch(

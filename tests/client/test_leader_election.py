@@ -319,6 +319,48 @@ async def test_many_deaths_never_two_leaders(autojump_clock: trio.testing.MockCl
         nursery.cancel_scope.cancel()
 
 
+async def test_a_lease_that_passed_on_since_it_was_listed_is_not_ours(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """The create's answer is lost and the list shows the Lease; before its token is read it ends, and
+    another process creates it: that one's token is not ours."""
+    api = FakeApi()
+    happened: list[str] = []
+
+    def lose_first_create(call: Call) -> None:
+        if not happened and call.method == "POST" and call.plural == "leases":
+            happened.append("lost")
+            raise ResponseLost("cut")
+
+    def pass_on_before_it_is_read(call: Call) -> None:
+        if happened == ["lost"] and call.method == "GET" and call.name == NAME:
+            happened.append("passed on")
+            lease = api.find(LEASES, NAME, "kube-system")
+            assert lease is not None
+            assert lease["spec"]["holderIdentity"] == "a"
+            api.remove(LEASES, NAME, "kube-system")
+            api.put(
+                LEASES,
+                {
+                    "metadata": {k: v for k, v in lease["metadata"].items() if k != "uid"},
+                    "spec": lease["spec"] | {"holderIdentity": "b"},
+                },
+            )
+
+    api.after, api.intercept = lose_first_create, pass_on_before_it_is_read
+    async with trio.open_nursery() as nursery:
+        first = Candidate(api, "a", 1)
+        nursery.start_soon(first.run)
+        await trio.sleep(SETTINGS.lease_duration_s / 2)
+        assert happened == ["lost", "passed on"]
+        assert not first.leading.is_set()
+        assert holder(api) == "b"
+        nursery.start_soon(api.expire_leases)
+        await soon(first.leading)
+        assert holder(api) == "a"
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_lease_of_plain_client_go_is_outwaited(autojump_clock: trio.testing.MockClock) -> None:
     api = FakeApi()
     spec = {"holderIdentity": "somebody", "leaseDurationSeconds": 15}
