@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
+from typing import Final
 
 from raftkube.api.status import ApiError
 from raftkube.client.endpoints import CONFIG_MAPS, LEASES, NODES, PODS, SECRETS
 from raftkube.client.rest import RestClient
 from raftkube.kubelet.core.environment import ConfigRef
-from raftkube.kubelet.core.pods import Object
+from raftkube.kubelet.core.pods import Object, is_finished
+
+_CONFLICTS_MAX: Final = 4
 
 
 class ApiPods:
@@ -19,10 +22,26 @@ class ApiPods:
         self._client = client
 
     async def write_status(self, pod: Object, status: Object) -> Object:
-        metadata = pod["metadata"]
-        patch = {"metadata": {"uid": metadata["uid"]}, "status": status}
+        for _ in range(_CONFLICTS_MAX):
+            try:
+                return await self._patch_status(pod, status)
+            except ApiError as error:
+                if error.code != 409:
+                    raise
+                now = await self._client.get(PODS, pod["metadata"]["name"], pod["metadata"]["namespace"])
+                same = now["metadata"]["uid"] == pod["metadata"]["uid"]
+                if not same or (is_finished(now) and now["status"]["phase"] != status["phase"]):
+                    raise  # it is another, or was ended by somebody else: what was seen of it is old
+                pod = now
+        return await self._patch_status(pod, status)
+
+    async def _patch_status(self, pod: Object, status: Object) -> Object:
+        """409 if somebody else changed the pod: one that was declared failed must not come to life again."""
+        seen = pod["metadata"]
+        metadata = {"uid": seen["uid"], "resourceVersion": seen["resourceVersion"]}
+        patch = {"metadata": metadata, "status": status}
         return await self._client.patch(
-            PODS, metadata["name"], patch, metadata["namespace"], type="strategic", subresource="status"
+            PODS, seen["name"], patch, seen["namespace"], type="strategic", subresource="status"
         )
 
     async def finish(self, pod: Object) -> None:

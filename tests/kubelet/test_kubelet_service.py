@@ -13,8 +13,10 @@ import pytest
 import trio
 from kubelet_world import kubelet_world, main_status, make_pod, phase
 
+from raftkube.api.status import ApiError
 from raftkube.client.endpoints import CONFIG_MAPS, EVENTS, LEASES, NODES, PODS
 from raftkube.errors import ConfigError
+from raftkube.kubelet.api_access import ApiPods
 from raftkube.kubelet.runtimes import processes
 
 
@@ -37,6 +39,21 @@ async def until_commands(root: str, *wanted: list[str]) -> None:
     with trio.fail_after(20):
         while commands(root) != sorted(wanted):
             await trio.sleep(0.01)
+
+
+async def test_a_status_does_not_revive_a_pod_that_was_declared_failed(tmp_path: Path) -> None:
+    async with kubelet_world(tmp_path) as world:
+        pods = ApiPods(world.admin)
+        seen = await world.admin.create(PODS, make_pod("a", "sleep", "60", node="elsewhere"))
+        running = {"phase": "Running"}
+        await world.admin.patch(PODS, "a", {"metadata": {"labels": {"x": "y"}}}, "default")
+        after = await pods.write_status(seen, running)  # another change of the pod does no harm
+        assert (phase(after), after["metadata"]["labels"]) == ("Running", {"x": "y"})
+        await world.admin.patch(PODS, "a", {"status": {"phase": "Failed"}}, "default", subresource="status")
+        with pytest.raises(ApiError) as refused:
+            await pods.write_status(after, running)
+        assert refused.value.code == 409
+        assert phase(await world.admin.get(PODS, "a", "default")) == "Failed"
 
 
 async def test_a_node_registers_and_keeps_its_lease(tmp_path: Path) -> None:
