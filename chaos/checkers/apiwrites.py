@@ -82,6 +82,19 @@ def check_fencing(history: History, verdict: Verdict) -> None:
             _judge(log, revision, candidates, verdict)
 
 
+def check_tokens(history: History, verdict: Verdict) -> None:
+    """L6. Whoever asks with a token holds himself for the leader that the token was given to."""
+    process_of: dict[tuple[str, str], Json] = {}
+    for op in history.operations:
+        request = op["request"]
+        if op["kind"] != "api" or not request.get("process"):
+            continue
+        first = process_of.setdefault((request["user"], request["token"]), op)
+        if first["request"]["process"] != request["process"]:
+            both = f"{first['request']['process']} and {request['process']}"
+            verdict.add("L6", f"{both} both act under the token {request['token']}", first, op)
+
+
 def _found(write: Json, log: _Log) -> int | None:
     """The revision of a write whose answer is missing, if its key changed from what it was compared with."""
     compared = {key: operand for key, target, operand in write["request"]["compares"] if target == "mod"}

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from chaos.checkers.apiwrites import check_fencing, check_preconditions, check_user_writes
+from chaos.checkers.apiwrites import check_fencing, check_preconditions, check_tokens, check_user_writes
 from chaos.checkers.history import History
 from chaos.checkers.objects import (
     DEPLOYMENTS,
@@ -58,6 +58,7 @@ INVARIANTS: Final = {
     "C6": "control loops delete by uid and resourceVersion where a race is possible",
     "L3": "no write of a deposed leader takes effect",
     "L5": "a Lease has one holder at a time",
+    "L6": "a fencing token is used by one process",
     "A1": "an acknowledged API write is in the log, at its resourceVersion",
     "A2": "a watch of the API shows every change once and in order",
     "A3": "no component meets an error that it did not foresee",
@@ -76,6 +77,7 @@ def judge_control_loops(history: History) -> Verdict:
         nodes.take(objects, change, verdict)
         leases.take(change, verdict)
     check_fencing(history, verdict)
+    check_tokens(history, verdict)
     check_preconditions(history, verdict)
     check_user_writes(history, verdict)
     check_shown(history, verdict)

@@ -31,6 +31,7 @@ EVIDENCE: Final = (
     (("W11",), ("watches refused as compacted",)),
     (("L1", "L2", "L4"), ("leases",)),
     (("L3",), ("leases", "fenced writes")),
+    (("L6",), ("fenced writes",)),
     (("V1", "V2"), ("settled",)),
     (("C1", "C4"), ("objects at the end",)),
     (("C2", "C5"), ("bindings",)),

@@ -69,6 +69,7 @@ class ApiDoor:
         asked["path"] = request.path
         if token := request.headers.get(TOKEN_HEADER):
             asked["token"] = token
+            asked["process"] = request.peer.names[0] if request.peer and request.peer.names else ""
         if request.method == "DELETE":
             asked["preconditions"] = _preconditions(request.body)
         return {

@@ -50,7 +50,7 @@ def identity_of(kind: str, name: str) -> PeerIdentity:
         return PeerIdentity("kube-apiserver")
     if kind == "kubelet":
         return PeerIdentity(f"system:node:{name}", ("system:nodes",))
-    return PeerIdentity(name if kind == "store" else f"system:kube-{kind}")
+    return PeerIdentity(name if kind == "store" else f"system:kube-{kind}", names=(name,))
 
 
 @dataclass(slots=True)

@@ -235,6 +235,16 @@ def test_l5_a_lease_that_changes_hands_without_a_gap() -> None:
     assert story.broken() == {"L5"}
 
 
+@pytest.mark.parametrize(("second", "broken"), [("a", False), ("b", True)])
+def test_l6_two_processes_under_one_token(second: str, broken: bool) -> None:
+    story = Story()
+    story.put(LEASE, _lease("a"))
+    story.request(CONTROLLER_MANAGER, "POST", "/apis/x/y", token="1", process="a")
+    story.request(CONTROLLER_MANAGER, "POST", "/apis/x/y", token="1", process=second)
+    story.request(CONTROLLER_MANAGER, "POST", "/apis/x/y", token="2", process="b")
+    assert story.broken() == ({"L6"} if broken else set())
+
+
 def test_a1_an_acknowledged_write_that_is_not_there() -> None:
     story = Story()
     revision = story.put("core/configmaps/default/c", obj("c", "c"))
