@@ -186,7 +186,7 @@ def process_usage(pid: int) -> dict[str, float]:
         raise BenchError(f"process {pid} is gone: {error}") from error
     sizes = {line.split(":")[0]: int(line.split()[1]) for line in status.splitlines() if line.endswith(" kB")}
     return {
-        "cpu_s": round(times.user + times.system, 2),
+        "cpu_s": round(times.user + times.system, 3),
         "rss_mb": round(sizes["VmRSS"] * 1024 / 1e6, 1),
         "peak_mb": round(sizes["VmHWM"] * 1024 / 1e6, 1),
         "descriptors": descriptors,

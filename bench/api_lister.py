@@ -14,7 +14,7 @@ from typing import Any, Final
 import orjson
 
 from bench import api_pods
-from bench.api_cluster import client_context
+from bench.api_cluster import client_context, process_usage
 from bench.api_http import get, parse_head
 from bench.api_process import Orders, cpu_s, report
 from bench.errors import Violation
@@ -24,26 +24,28 @@ _ROOM: Final = 1 << 20
 
 
 def run(job: dict[str, Any], orders: Orders) -> None:
-    """`job`: endpoint, pods (how many), limit (0: whole), seconds, repeats_min, check, keep (a file for the
-    last answer's body, or "")."""
+    """`job`: endpoint, pid (the server's), pods (how many), limit (0: whole), seconds, repeats_min, check,
+    keep (a file for the last answer's body, or "")."""
     client = _Client(Endpoint(**job["endpoint"]))
     check = _Check(job["pods"]) if job["check"] else None
+    client.ask(_path(0, ""))  # a warm-up: encodes every object once
     report(state="ready")
     orders.wait()
     took: list[float] = []
     sizes: list[int] = []
     asked: list[tuple[int, int]] = []
     pages = 0
-    cpu_before = cpu_s()
+    cpu_before, server_cpu_s = cpu_s(), 0.0
     end = time.monotonic() + job["seconds"]
     while time.monotonic() < end or len(took) < job["repeats_min"]:
         parts, token = [], ""
         before = time.monotonic_ns()
         waited = 0.0
         while True:
-            started = time.perf_counter()
+            server_before, started = process_usage(job["pid"])["cpu_s"], time.perf_counter()
             body = client.ask(_path(job["limit"], token))
             waited += time.perf_counter() - started
+            server_cpu_s += process_usage(job["pid"])["cpu_s"] - server_before
             parts.append(bytes(body))
             pages += 1
             token = _continue(body) if job["limit"] and check else ""
@@ -56,7 +58,8 @@ def run(job: dict[str, Any], orders: Orders) -> None:
     if job["keep"]:
         Path(job["keep"]).write_bytes(parts[-1])
     report(
-        took_s=took, bytes=sizes, pages=pages, asked=asked, generator_cpu_s=round(cpu_s() - cpu_before, 2),
+        took_s=took, server_cpu_s=server_cpu_s, bytes=sizes, pages=pages, asked=asked,
+        generator_cpu_s=round(cpu_s() - cpu_before, 2),
         verified=0 if check is None else check.seen,
     )  # fmt: skip
 
