@@ -14,12 +14,17 @@ from typing import Any
 import click
 import orjson
 
+from bench.api_commands import COMMANDS
 from bench.errors import BenchError, Violation
 
 
 @click.group()
 def cli() -> None:
     """Measure; a speed claim is a ratio against the peer in one run."""
+
+
+for _command in COMMANDS:
+    cli.add_command(_command)
 
 
 def _shared(command: Callable[..., None]) -> Callable[..., None]:

@@ -93,7 +93,7 @@ class ResourceCache:
     def select(self, prefix: bytes) -> Iterable[Stored]:
         """All objects whose key starts with `prefix`, in order of keys."""
         if prefix == self.prefix:
-            return list(self._objects.values())
+            return list(map(self._objects.__getitem__, self._objects))
         keys = self._objects.irange(prefix, prefix_end(prefix), inclusive=(True, False))
         return [self._objects[key] for key in keys]
 

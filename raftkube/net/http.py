@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -26,12 +26,22 @@ class Request:
 
 @dataclass(slots=True)
 class Response:
-    """A whole answer. Content-Length, Date and Connection are added by the server."""
+    """A whole answer. Content-Length, Date and Connection are added by the server.
+
+    pieces: what follows `body`. A large answer made of many parts is never joined: it is sent as it is
+    encrypted, some pieces at a time, so that it costs little memory and holds nobody else up.
+    """
 
     status: int
     body: bytes = b""
     content_type: str = "application/json"
     headers: list[tuple[str, str]] = field(default_factory=list)
+    pieces: Sequence[bytes] = ()
+
+    @property
+    def size_bytes(self) -> int:
+        """Of body and pieces together."""
+        return len(self.body) + sum(map(len, self.pieces))
 
 
 class BodySender(Protocol):

@@ -7,11 +7,13 @@ connection whole, so a cancelled stream can still be ended cleanly.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http import HTTPStatus
+from itertools import accumulate
 from typing import Final
 
 import orjson
@@ -30,6 +32,7 @@ __all__ = ["HttpLimits", "error_response", "serve_http"]
 log = structlog.get_logger(__name__)
 
 _READ_BYTES: Final = 65_536
+_SEND_BYTES: Final = 262_144
 _LINGER_S: Final = 0.5
 _NO_BODY: Final = frozenset((204, 304))
 _PHRASES: Final = {int(status): status.phrase for status in HTTPStatus}
@@ -264,12 +267,15 @@ class _Conversation:
 
     async def _send_response(self, response: Response, *, close: bool, without_body: bool = False) -> None:
         bodiless = response.status in _NO_BODY
-        framing = b"" if bodiless else b"Content-Length: %d\r\n" % len(response.body)
+        framing = b"" if bodiless else b"Content-Length: %d\r\n" % response.size_bytes
         content_type = "" if bodiless else response.content_type
         head = self._head(response.status, content_type, response.headers, framing, close=close)
-        body = b"" if without_body or bodiless else response.body
         with trio.fail_after(self._limits.write_timeout_s):
-            await self._connection.send_all(head + body)
+            if without_body or bodiless:
+                await self._connection.send_all(head)
+                return
+            for data in _sends(head + response.body, response.pieces):
+                await self._connection.send_all(data)
 
     async def _send_stream(self, response: StreamResponse, parsed: Parsed, *, close: bool) -> bool:
         """Send head, stream and last chunk; whether the connection must end."""
@@ -331,6 +337,17 @@ class _Conversation:
         await self._connection.send_all(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
         with self._server.until_drain():
             await response.run(self._connection, parsed.early)
+
+
+def _sends(first: bytes, pieces: Sequence[bytes]) -> Iterator[bytes]:
+    """`first` and the pieces, joined to sends that caches and socket buffers hold."""
+    pieces = [first, *pieces]
+    ends = list(accumulate(map(len, pieces)))
+    start = sent = 0
+    while start < len(pieces):
+        cut = bisect_left(ends, sent + _SEND_BYTES, lo=start) + 1
+        yield b"".join(pieces[start:cut])
+        start, sent = cut, ends[min(cut, len(ends)) - 1]
 
 
 class _ChunkSender:

@@ -360,3 +360,43 @@ async def test_stop_ends_streams_cleanly_and_answers_what_is_in_flight() -> None
         assert b"Connection: close" in answer
         with pytest.raises(OSError):
             await network.connect(listener.address, None)
+
+
+PIECES = [
+    bytes([65 + number % 26]) * size for number, size in enumerate((1, 300_000, 0, 7, 262_144, 4_000) * 9)
+]
+
+
+async def in_pieces(request: Request) -> Response:
+    return Response(200, b"first ", pieces=PIECES if request.path == "/big" else [])
+
+
+@pytest.mark.parametrize("path", ["/big", "/small"])
+async def test_an_answer_in_pieces_is_one_body(path: str) -> None:
+    body = b"first " + (b"".join(PIECES) if path == "/big" else b"")
+    answer = await converse(
+        f"GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n".encode(), in_pieces
+    )
+    head, _, got = answer.partition(b"\r\n\r\n")
+    assert got == body
+    assert b"\r\nContent-Length: %d\r\n" % len(body) in head
+
+
+async def test_an_answer_in_pieces_to_head_is_its_length() -> None:
+    answer = await converse(b"HEAD /big HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", in_pieces)
+    assert b"\r\nContent-Length: %d\r\n" % (6 + sum(map(len, PIECES))) in answer
+    assert answer.endswith(b"\r\n\r\n")
+
+
+async def test_others_are_answered_while_a_large_answer_waits_for_its_reader() -> None:
+    async with serving(in_pieces) as slow:
+        await slow.send_all(b"GET /big HTTP/1.1\r\nHost: h\r\n\r\n" * 3)  # and reads none of it yet
+        address = Address(*slow._sock.getpeername())  # type: ignore[attr-defined]
+        other = await TcpNetwork().connect(address, None)
+        await other.send_all(b"GET /small HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+        assert (await read_to_end(other)).endswith(b"\r\n\r\nfirst ")
+        other.abort()
+        expected = 3 * sum(map(len, PIECES))
+        got = 0
+        while got < expected:
+            got += len(await slow.receive_some())
