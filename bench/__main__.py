@@ -5,7 +5,6 @@ Exit codes: 0 measured, 1 a side did not do what is counted, 2 it cannot run as 
 
 from __future__ import annotations
 
-import secrets
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,9 @@ from typing import Any
 import click
 import orjson
 
+from bench.choices import choose_seed, say
 from bench.errors import BenchError, Violation
+from bench.watch_command import watch
 
 
 @click.group()
@@ -46,7 +47,7 @@ def _shared(command: Callable[..., None]) -> Callable[..., None]:
 @_shared
 def put(clients: int, outstanding: int, **shared: Any) -> None:
     """Durable puts per second, and how long each took."""
-    _measure("put", clients=clients, outstanding=outstanding, watchers=0, per_connection=1, **shared)
+    _measure("put", clients=clients, outstanding=outstanding, **shared)
 
 
 @cli.command()
@@ -56,9 +57,7 @@ def put(clients: int, outstanding: int, **shared: Any) -> None:
 @_shared
 def get(clients: int, outstanding: int, **shared: Any) -> None:
     """Linearizable gets of single keys per second; every value found is verified."""
-    _measure(
-        "get", clients=clients, outstanding=outstanding, watchers=0, per_connection=1, reads=1.0, **shared
-    )
+    _measure("get", clients=clients, outstanding=outstanding, reads=1.0, **shared)
 
 
 @cli.command()
@@ -70,25 +69,10 @@ def get(clients: int, outstanding: int, **shared: Any) -> None:
 @_shared
 def mixed(clients: int, outstanding: int, **shared: Any) -> None:
     """Gets and puts together; no get may find less than what was acknowledged before it."""
-    _measure("mixed", clients=clients, outstanding=outstanding, watchers=0, per_connection=1, **shared)
+    _measure("mixed", clients=clients, outstanding=outstanding, **shared)
 
 
-@cli.command()
-@click.option("--watchers", type=click.IntRange(1, 10_000), default=100, show_default=True)
-@click.option("--per-connection", type=click.IntRange(1, 10_000), default=1, show_default=True)
-@click.option("--outstanding", type=click.IntRange(1, 10_000), default=100, show_default=True,
-              help="Puts ahead of the slowest watcher.")  # fmt: skip
-@_shared
-def watch(watchers: int, per_connection: int, outstanding: int, **shared: Any) -> None:
-    """Deliveries per second to watchers of one prefix while it is written; every event is verified."""
-    _measure(
-        "watch",
-        clients=1,
-        outstanding=outstanding,
-        watchers=watchers,
-        per_connection=per_connection,
-        **shared,
-    )
+cli.add_command(watch)
 
 
 def _compared(command: Callable[..., None]) -> Callable[..., None]:
@@ -111,7 +95,7 @@ def failover(kills: int, out: str | None, **options: Any) -> None:
     """From the leader's SIGKILL to the next acknowledged write; nothing acknowledged may be lost."""
     from bench.failover import measure_failover
 
-    seed = options["seed"] = _seed(options["seed"])
+    seed = options["seed"] = choose_seed(options["seed"])
     _compare(
         "failover",
         lambda name, folder, pki: measure_failover(name, folder, pki, kills=kills, seed=seed),
@@ -129,7 +113,7 @@ def restart(keys: int, value_bytes: int, out: str | None, **options: Any) -> Non
     """A killed member with many keys until it serves reads again; the memory that the keys take."""
     from bench.restart import measure_restart
 
-    seed = options["seed"] = _seed(options["seed"])
+    seed = options["seed"] = choose_seed(options["seed"])
     _compare(
         "restart",
         lambda name, folder, pki: measure_restart(
@@ -157,7 +141,7 @@ def soak(
     from bench.loop import Endpoint
     from bench.soak import measure_soak
 
-    seed = options["seed"] = _seed(options["seed"])
+    seed = options["seed"] = choose_seed(options["seed"])
     nowhere = Endpoint("", 0)  # the sides' own come later
     job = Job(
         kind="mixed", protocol="", writer=nowhere, endpoints=[], outstanding=outstanding,
@@ -165,7 +149,7 @@ def soak(
     )  # fmt: skip
     _compare(
         "soak",
-        lambda name, folder, pki: measure_soak(name, folder, pki, job, _say),
+        lambda name, folder, pki: measure_soak(name, folder, pki, job, say),
         figure="p99_ms",
         out=out,
         options=options
@@ -185,14 +169,14 @@ def flame(out: str, data_dir: str, seed: int | None, **options: Any) -> None:
     from bench.flame import draw
 
     Path(out).parent.mkdir(parents=True, exist_ok=True)
-    draw(Path(data_dir) / "flame", Path(out), seed=_seed(seed), **options)
+    draw(Path(data_dir) / "flame", Path(out), seed=choose_seed(seed), **options)
     click.echo(out)
 
 
 def _compare(bench: str, measure: Any, *, figure: str, out: str | None, options: dict[str, Any]) -> None:
     from bench.compare import compare
 
-    report = compare(bench, measure, figure=figure, options=options, say=_say)
+    report = compare(bench, measure, figure=figure, options=options, say=say)
     for case in report["runs"]:
         for name, side in (("raftkube", case["ours"]), ("etcd", case.get("peer"))):
             if side is not None:
@@ -204,12 +188,6 @@ def _compare(bench: str, measure: Any, *, figure: str, out: str | None, options:
     _write(report, out)
 
 
-def _seed(seed: int | None) -> int:
-    chosen = secrets.randbelow(2**31) if seed is None else seed
-    _say(f"seed {chosen}")
-    return chosen
-
-
 def _write(report: dict[str, Any], out: str | None) -> None:
     if out:
         Path(out).parent.mkdir(parents=True, exist_ok=True)
@@ -219,7 +197,7 @@ def _write(report: dict[str, Any], out: str | None) -> None:
 def _measure(bench: str, *, seed: int | None, out: str | None, **options: Any) -> None:
     from bench.runner import Options, run
 
-    report = run(Options(bench=bench, seed=_seed(seed), **options), _say)
+    report = run(Options(bench=bench, seed=choose_seed(seed), **options), say)
     for line in table(report):
         click.echo(line)
     _write(report, out)
@@ -251,24 +229,20 @@ def _row(case: str, name: str, side: dict[str, Any]) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def _say(text: str) -> None:
-    click.echo(f"bench: {text}", err=True)
-
-
 def main() -> None:
     """Every wrong input is one sentence and exit code 2."""
     try:
         cli.main(prog_name="python -m bench", standalone_mode=False)
     except click.ClickException as error:
-        _say(error.format_message())
+        say(error.format_message())
         sys.exit(2)
     except click.Abort:
         sys.exit(130)
     except Violation as error:
-        _say(str(error))
+        say(str(error))
         sys.exit(1)
     except BenchError as error:
-        _say(str(error))
+        say(str(error))
         sys.exit(2)
 
 

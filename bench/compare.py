@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.machine import commit, describe
-from bench.peers import Certificates, make_certificates
+from bench.peers import PEER, Certificates, make_certificates
 
 Measure = Callable[[str, Path, Certificates | None], dict[str, Any]]
 CASES: Final = {"both": (True, False), "yes": (True,), "no": (False,)}
@@ -36,7 +36,7 @@ def compare(
             say(f"{bench}, {'mTLS' if tls else 'plain'}, {name}: {_words(told[name])}")
         case: dict[str, Any] = {"case": f"{bench}: {'mTLS' if tls else 'plain'}", "ours": told["raftkube"]}
         if "etcd" in told:
-            case["peer"] = told["etcd"] | {"name": "etcd 3.5.1"}
+            case["peer"] = told["etcd"] | {"name": PEER}
             case["ratio"] = round(told["raftkube"][figure] / told["etcd"][figure], 2)
         runs.append(case)
     steady = all(case["ours"].get("flat", True) for case in runs)
