@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-import orjson
 
-from bench.choices import choose_seed, say
+from bench.choices import choose_seed, compared, print_comparison, say, write_file, write_json
 from bench.errors import BenchError, Violation
-from bench.watch_command import watch
+from bench.watch_command import COMMANDS
 
 
 @click.group()
@@ -72,31 +71,19 @@ def mixed(clients: int, outstanding: int, **shared: Any) -> None:
     _measure("mixed", clients=clients, outstanding=outstanding, **shared)
 
 
-cli.add_command(watch)
-
-
-def _compared(command: Callable[..., None]) -> Callable[..., None]:
-    """The options of the benches that break a cluster or load it for long."""
-    for option in (
-        click.option("--out", default=None, help="Write the JSON report to this file."),
-        click.option("--data-dir", default="out/bench", show_default=True, help="On a real disk."),
-        click.option("--seed", type=int, default=None, help="Default: a random one, which is printed."),
-        click.option("--tls", type=click.Choice(["yes", "no", "both"]), default="yes", show_default=True),
-        click.option("--against", type=click.Choice(["etcd"]), default=None, help="The peer."),
-    ):
-        command = option(command)
-    return command
+for _command in COMMANDS:
+    cli.add_command(_command)
 
 
 @cli.command()
 @click.option("--kills", type=click.IntRange(1, 1_000), default=50, show_default=True)
-@_compared
+@compared
 def failover(kills: int, out: str | None, **options: Any) -> None:
     """From the leader's SIGKILL to the next acknowledged write; nothing acknowledged may be lost."""
     from bench.failover import measure_failover
 
     seed = options["seed"] = choose_seed(options["seed"])
-    _compare(
+    print_comparison(
         "failover",
         lambda name, folder, pki: measure_failover(name, folder, pki, kills=kills, seed=seed),
         figure="p50_ms",
@@ -108,13 +95,13 @@ def failover(kills: int, out: str | None, **options: Any) -> None:
 @cli.command()
 @click.option("--keys", type=click.IntRange(1, 10_000_000), default=200_000, show_default=True)
 @click.option("--value-bytes", type=click.IntRange(12, 1_000_000), default=512, show_default=True)
-@_compared
+@compared
 def restart(keys: int, value_bytes: int, out: str | None, **options: Any) -> None:
     """A killed member with many keys until it serves reads again; the memory that the keys take."""
     from bench.restart import measure_restart
 
     seed = options["seed"] = choose_seed(options["seed"])
-    _compare(
+    print_comparison(
         "restart",
         lambda name, folder, pki: measure_restart(
             name, folder, pki, keys=keys, value_bytes=value_bytes, seed=seed
@@ -132,7 +119,7 @@ def restart(keys: int, value_bytes: int, out: str | None, **options: Any) -> Non
 )
 @click.option("--outstanding", type=click.IntRange(1, 100_000), default=1_000, show_default=True)
 @click.option("--value-bytes", type=click.IntRange(12, 1_000_000), default=512, show_default=True)
-@_compared
+@compared
 def soak(
     minutes: float, rate: int, outstanding: int, value_bytes: int, out: str | None, **options: Any
 ) -> None:
@@ -147,7 +134,7 @@ def soak(
         kind="mixed", protocol="", writer=nowhere, endpoints=[], outstanding=outstanding,
         value_bytes=value_bytes, warm_up_s=2.0, seconds=60 * minutes, seed=seed, rate=rate, window_s=10.0,
     )  # fmt: skip
-    _compare(
+    print_comparison(
         "soak",
         lambda name, folder, pki: measure_soak(name, folder, pki, job, say),
         figure="p99_ms",
@@ -163,9 +150,11 @@ def soak(
 @click.option("--outstanding", type=click.IntRange(1, 100_000), default=1_000, show_default=True)
 @click.option("--value-bytes", type=click.IntRange(12, 1_000_000), default=512, show_default=True)
 @click.option("--seconds", type=click.IntRange(1, 600), default=10, show_default=True)
+@click.option("--watchers", type=click.IntRange(0, 20_000), default=0, help="0: puts alone.")
+@click.option("--tls/--no-tls", default=False, show_default=True)
 @click.option("--seed", type=int, default=None, help="Default: a random one, which is printed.")
 def flame(out: str, data_dir: str, seed: int | None, **options: Any) -> None:
-    """Where the leader spends its time under puts: a flame graph."""
+    """Where the leader spends its time: a flame graph (or raw stacks, for another suffix than .svg)."""
     from bench.flame import draw
 
     Path(out).parent.mkdir(parents=True, exist_ok=True)
@@ -173,25 +162,31 @@ def flame(out: str, data_dir: str, seed: int | None, **options: Any) -> None:
     click.echo(out)
 
 
-def _compare(bench: str, measure: Any, *, figure: str, out: str | None, options: dict[str, Any]) -> None:
-    from bench.compare import compare
+@cli.command()
+@click.argument("file", type=click.Path(dir_okay=False))
+@click.option("--out", default="out/workload", show_default=True, help="The folder of the reports.")
+@click.option("--only", multiple=True, help="Only the case of this name; may be given often.")
+@click.option("--repeat", type=click.IntRange(1, 100), default=None, help="Rounds, other than the file says.")
+def workload(file: str, out: str, only: tuple[str, ...], repeat: int | None) -> None:
+    """Run a frozen list of benches from a file; a report each, and one picture."""
+    from bench.plot import draw_report
+    from bench.workload import put_together, read_workload, run_workload
 
-    report = compare(bench, measure, figure=figure, options=options, say=say)
-    for case in report["runs"]:
-        for name, side in (("raftkube", case["ours"]), ("etcd", case.get("peer"))):
-            if side is not None:
-                plain = {key: value for key, value in side.items() if not isinstance(value, list | str)}
-                click.echo(f"{case['case']}, {name}: " + ", ".join(f"{k} {v}" for k, v in plain.items()))
-        if "ratio" in case:
-            click.echo(f"{case['case']}: {figure} {case['ratio']} times etcd's")
-    click.echo(f"verdict: {report['verdict']}")
-    _write(report, out)
+    def run_command(words: list[str]) -> None:
+        cli.main(words, prog_name="python -m bench", standalone_mode=False)
 
-
-def _write(report: dict[str, Any], out: str | None) -> None:
-    if out:
-        Path(out).parent.mkdir(parents=True, exist_ok=True)
-        Path(out).write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2))
+    folder, read = Path(out), read_workload(Path(file))
+    extra = () if repeat is None else ("--repeat", str(repeat))
+    told = run_workload(read, folder, run_command, say, only=only, extra=extra)
+    write_json(told, str(folder / "workload.json"))
+    measured = [name for name, state in told["cases"].items() if state == "measured"]
+    together = put_together(folder, measured)
+    if together["runs"]:
+        write_file(str(folder / f"{read.name}.svg"), draw_report(together))
+    for name, state in told["cases"].items():
+        click.echo(f"{name}: {state}")
+    if len(measured) < len(told["cases"]):
+        sys.exit(1)
 
 
 def _measure(bench: str, *, seed: int | None, out: str | None, **options: Any) -> None:
@@ -200,7 +195,7 @@ def _measure(bench: str, *, seed: int | None, out: str | None, **options: Any) -
     report = run(Options(bench=bench, seed=choose_seed(seed), **options), say)
     for line in table(report):
         click.echo(line)
-    _write(report, out)
+    write_json(report, out)
 
 
 def table(report: dict[str, Any]) -> list[str]:

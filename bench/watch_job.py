@@ -58,8 +58,8 @@ def _share(total: int, parts: int, number: int) -> int:
 @dataclass(frozen=True, slots=True)
 class ReaderJob:
     """A process of watchers. `groups`: (prefix, number of watchers). `target`: it is ready once every
-    watcher has events up to this revision, 0: once the watches are created. `stalled`: it reads nothing more
-    then, until it is told to."""
+    watcher has events up to this revision, 0: once the watches are created. `may_end`: the server may
+    end them; else that is a violation."""
 
     protocol: str
     endpoints: list[Endpoint]
@@ -70,7 +70,7 @@ class ReaderJob:
     sample: int
     progress_fd: int
     target: int = 0
-    stalled: bool = False
+    may_end: bool = False
 
 
 @dataclass(frozen=True, slots=True)

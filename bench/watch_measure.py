@@ -101,9 +101,9 @@ class Crew:
         timeout_s = _HEAR_S + _SETUP_PER_WATCHER_S * self.load.watchers
         return float(child.hear("ready", timeout_s)["took_s"])
 
-    def join(self, watchers: int, start_revision: int, *, target: int = 0, stalled: bool = False) -> Child:
+    def join(self, watchers: int, start_revision: int, *, target: int = 0, may_end: bool = False) -> Child:
         """One more process, of watchers that the writer does not wait for."""
-        extra = self._reader([(0, watchers)], start_revision, -1, target=target, stalled=stalled)
+        extra = self._reader([(0, watchers)], start_revision, -1, target=target, may_end=may_end)
         self.others.append(extra)
         return extra
 
@@ -114,14 +114,14 @@ class Crew:
         fd: int,
         *,
         target: int = 0,
-        stalled: bool = False,
+        may_end: bool = False,
     ) -> Child:
         job = ReaderJob(
             protocol=self._reader_protocol, endpoints=self.server.reader_endpoints(self.port),
             groups=[(self._names[prefix], count) for prefix, count in groups],
             start_revision=start_revision, per_connection=self.load.per_connection,
             contiguous=self.load.prefixes == 1, sample=self.load.sample, progress_fd=fd,
-            target=target, stalled=stalled,
+            target=target, may_end=may_end,
         )  # fmt: skip
         return Child("bench.watch_reader", to_json(job), [fd] if fd >= 0 else [])
 

@@ -139,11 +139,9 @@ class Reader:
         """Until the runner says what was written. Raises Violation, ConnectionError."""
         started = time.monotonic()
         self._open()
+        opened_s = time.monotonic() - started
         self._until_ready()
-        say("ready", took_s=round(time.monotonic() - started, 3))
-        if self._job.stalled:
-            for connection in self._connections:
-                self._loop.pause(connection)
+        say("ready", took_s=round(time.monotonic() - started, 3), opened_s=round(opened_s, 3))
         gc.freeze()
         gc.disable()
         written = self._read_on()
@@ -205,9 +203,9 @@ class Reader:
             while order := self._orders.take():
                 if "begin_s" in order:
                     self._begin_s, self._end_s = order["begin_s"], order["end_s"]
-                elif order.get("resume"):
+                elif "stall" in order or "resume" in order:
                     for connection in self._connections:
-                        self._loop.resume(connection)
+                        (self._loop.pause if "stall" in order else self._loop.resume)(connection)
                 elif order.get("window"):
                     say("window", latencies=self._latencies.pairs, counted=self.counted)
                     self._latencies, self.counted = Latencies(), 0
@@ -230,9 +228,13 @@ class Reader:
             self._compare(written)
 
     def _complete(self, counts: dict[str, int]) -> bool:
-        if ended := self._ended():
-            return len(ended) == self._watches
-        return all(tape.done >= counts[prefix] for prefix, tape in self._tapes.items())
+        if all(tape.done >= counts[prefix] for prefix, tape in self._tapes.items()):
+            return True
+        ended = self._ended()
+        wanted = {tape: counts[prefix] for prefix, tape in self._tapes.items()}
+        return bool(ended) and all(
+            cursor.number in ended or cursor.count >= wanted[cursor.tape] for cursor in self._cursors
+        )
 
     def _ended(self) -> dict[int, int]:
         """Watches that the server has ended, with the last revision that it said they have."""
@@ -251,7 +253,7 @@ class Reader:
 
     def _result(self, took_s: float) -> dict[str, Any]:
         ended = self._ended()
-        if not self._job.stalled and ended:
+        if not self._job.may_end and ended:
             raise Violation(f"{len(ended)} watches that were read all the time were ended")
         for number, revision in ended.items():
             has = self._job.start_revision - 1 + self._cursors[number].count

@@ -7,7 +7,7 @@ from typing import Any, Final
 NAMES: Final = {"peer": "etcd", "ours": "raftkube", "bare": "bare loop"}
 _COLUMNS: Final = (
     "case", "side", "deliveries/s", "min..max", "puts/s", "p50 ms", "p99 ms", "p99.9 ms",
-    "CPU s/M", "peak MB", "KB/watcher", "generator s/M", "busiest", "others",
+    "CPU s a million", "peak MB", "KB a watcher", "generator s a million", "busiest", "others",
 )  # fmt: skip
 
 

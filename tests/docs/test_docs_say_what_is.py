@@ -309,7 +309,7 @@ def test_the_benches_and_what_is_missing_are_told_apart() -> None:
     missing = set(later.split(": ")[1].rstrip(".").split(", "))
     assert missing.isdisjoint(bench_cli.commands)
     there = next(line for line in page("docs/STATUS.md").text.splitlines() if line.startswith("- **Bench**:"))
-    assert set(re.findall(r"`(\w+)`", there)) == set(bench_cli.commands)
+    assert set(re.findall(r"`([\w-]+)`", there)) == set(bench_cli.commands)
     assert ("sim" in chaos_cli.commands) == ("no `sim`" not in page("docs/STATUS.md").text)
 
 
