@@ -5,16 +5,15 @@ Exit codes: 0 measured, 1 a side did not do what is counted, 2 it cannot run as 
 
 from __future__ import annotations
 
-import secrets
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
-import orjson
 
-from bench.api_commands import COMMANDS
+from bench import api_commands, watch_command
+from bench.choices import choose_seed, compared, print_comparison, say, write_file, write_json
 from bench.errors import BenchError, Violation
 
 
@@ -23,7 +22,7 @@ def cli() -> None:
     """Measure; a speed claim is a ratio against the peer in one run."""
 
 
-for _command in COMMANDS:
+for _command in (*api_commands.COMMANDS, *watch_command.COMMANDS):
     cli.add_command(_command)
 
 
@@ -51,7 +50,7 @@ def _shared(command: Callable[..., None]) -> Callable[..., None]:
 @_shared
 def put(clients: int, outstanding: int, **shared: Any) -> None:
     """Durable puts per second, and how long each took."""
-    _measure("put", clients=clients, outstanding=outstanding, watchers=0, per_connection=1, **shared)
+    _measure("put", clients=clients, outstanding=outstanding, **shared)
 
 
 @cli.command()
@@ -61,9 +60,7 @@ def put(clients: int, outstanding: int, **shared: Any) -> None:
 @_shared
 def get(clients: int, outstanding: int, **shared: Any) -> None:
     """Linearizable gets of single keys per second; every value found is verified."""
-    _measure(
-        "get", clients=clients, outstanding=outstanding, watchers=0, per_connection=1, reads=1.0, **shared
-    )
+    _measure("get", clients=clients, outstanding=outstanding, reads=1.0, **shared)
 
 
 @cli.command()
@@ -75,49 +72,18 @@ def get(clients: int, outstanding: int, **shared: Any) -> None:
 @_shared
 def mixed(clients: int, outstanding: int, **shared: Any) -> None:
     """Gets and puts together; no get may find less than what was acknowledged before it."""
-    _measure("mixed", clients=clients, outstanding=outstanding, watchers=0, per_connection=1, **shared)
-
-
-@cli.command()
-@click.option("--watchers", type=click.IntRange(1, 10_000), default=100, show_default=True)
-@click.option("--per-connection", type=click.IntRange(1, 10_000), default=1, show_default=True)
-@click.option("--outstanding", type=click.IntRange(1, 10_000), default=100, show_default=True,
-              help="Puts ahead of the slowest watcher.")  # fmt: skip
-@_shared
-def watch(watchers: int, per_connection: int, outstanding: int, **shared: Any) -> None:
-    """Deliveries per second to watchers of one prefix while it is written; every event is verified."""
-    _measure(
-        "watch",
-        clients=1,
-        outstanding=outstanding,
-        watchers=watchers,
-        per_connection=per_connection,
-        **shared,
-    )
-
-
-def _compared(command: Callable[..., None]) -> Callable[..., None]:
-    """The options of the benches that break a cluster or load it for long."""
-    for option in (
-        click.option("--out", default=None, help="Write the JSON report to this file."),
-        click.option("--data-dir", default="out/bench", show_default=True, help="On a real disk."),
-        click.option("--seed", type=int, default=None, help="Default: a random one, which is printed."),
-        click.option("--tls", type=click.Choice(["yes", "no", "both"]), default="yes", show_default=True),
-        click.option("--against", type=click.Choice(["etcd"]), default=None, help="The peer."),
-    ):
-        command = option(command)
-    return command
+    _measure("mixed", clients=clients, outstanding=outstanding, **shared)
 
 
 @cli.command()
 @click.option("--kills", type=click.IntRange(1, 1_000), default=50, show_default=True)
-@_compared
+@compared
 def failover(kills: int, out: str | None, **options: Any) -> None:
     """From the leader's SIGKILL to the next acknowledged write; nothing acknowledged may be lost."""
     from bench.failover import measure_failover
 
-    seed = options["seed"] = _seed(options["seed"])
-    _compare(
+    seed = options["seed"] = choose_seed(options["seed"])
+    print_comparison(
         "failover",
         lambda name, folder, pki: measure_failover(name, folder, pki, kills=kills, seed=seed),
         figure="p50_ms",
@@ -129,13 +95,13 @@ def failover(kills: int, out: str | None, **options: Any) -> None:
 @cli.command()
 @click.option("--keys", type=click.IntRange(1, 10_000_000), default=200_000, show_default=True)
 @click.option("--value-bytes", type=click.IntRange(12, 1_000_000), default=512, show_default=True)
-@_compared
+@compared
 def restart(keys: int, value_bytes: int, out: str | None, **options: Any) -> None:
     """A killed member with many keys until it serves reads again; the memory that the keys take."""
     from bench.restart import measure_restart
 
-    seed = options["seed"] = _seed(options["seed"])
-    _compare(
+    seed = options["seed"] = choose_seed(options["seed"])
+    print_comparison(
         "restart",
         lambda name, folder, pki: measure_restart(
             name, folder, pki, keys=keys, value_bytes=value_bytes, seed=seed
@@ -153,7 +119,7 @@ def restart(keys: int, value_bytes: int, out: str | None, **options: Any) -> Non
 )
 @click.option("--outstanding", type=click.IntRange(1, 100_000), default=1_000, show_default=True)
 @click.option("--value-bytes", type=click.IntRange(12, 1_000_000), default=512, show_default=True)
-@_compared
+@compared
 def soak(
     minutes: float, rate: int, outstanding: int, value_bytes: int, out: str | None, **options: Any
 ) -> None:
@@ -162,15 +128,15 @@ def soak(
     from bench.loop import Endpoint
     from bench.soak import measure_soak
 
-    seed = options["seed"] = _seed(options["seed"])
+    seed = options["seed"] = choose_seed(options["seed"])
     nowhere = Endpoint("", 0)  # the sides' own come later
     job = Job(
         kind="mixed", protocol="", writer=nowhere, endpoints=[], outstanding=outstanding,
         value_bytes=value_bytes, warm_up_s=2.0, seconds=60 * minutes, seed=seed, rate=rate, window_s=10.0,
     )  # fmt: skip
-    _compare(
+    print_comparison(
         "soak",
-        lambda name, folder, pki: measure_soak(name, folder, pki, job, _say),
+        lambda name, folder, pki: measure_soak(name, folder, pki, job, say),
         figure="p99_ms",
         out=out,
         options=options
@@ -184,50 +150,52 @@ def soak(
 @click.option("--outstanding", type=click.IntRange(1, 100_000), default=1_000, show_default=True)
 @click.option("--value-bytes", type=click.IntRange(12, 1_000_000), default=512, show_default=True)
 @click.option("--seconds", type=click.IntRange(1, 600), default=10, show_default=True)
+@click.option("--watchers", type=click.IntRange(0, 20_000), default=0, help="0: puts alone.")
+@click.option("--tls/--no-tls", default=False, show_default=True)
 @click.option("--seed", type=int, default=None, help="Default: a random one, which is printed.")
 def flame(out: str, data_dir: str, seed: int | None, **options: Any) -> None:
-    """Where the leader spends its time under puts: a flame graph."""
+    """Where the leader spends its time: a flame graph (or raw stacks, for another suffix than .svg)."""
     from bench.flame import draw
 
     Path(out).parent.mkdir(parents=True, exist_ok=True)
-    draw(Path(data_dir) / "flame", Path(out), seed=_seed(seed), **options)
+    draw(Path(data_dir) / "flame", Path(out), seed=choose_seed(seed), **options)
     click.echo(out)
 
 
-def _compare(bench: str, measure: Any, *, figure: str, out: str | None, options: dict[str, Any]) -> None:
-    from bench.compare import compare
+@cli.command()
+@click.argument("file", type=click.Path(dir_okay=False))
+@click.option("--out", default="out/workload", show_default=True, help="The folder of the reports.")
+@click.option("--only", multiple=True, help="Only the case of this name; may be given often.")
+@click.option("--repeat", type=click.IntRange(1, 100), default=None, help="Rounds, other than the file says.")
+def workload(file: str, out: str, only: tuple[str, ...], repeat: int | None) -> None:
+    """Run a frozen list of benches from a file; a report each, and one picture."""
+    from bench.plot import draw_report
+    from bench.workload import put_together, read_workload, run_workload
 
-    report = compare(bench, measure, figure=figure, options=options, say=_say)
-    for case in report["runs"]:
-        for name, side in (("raftkube", case["ours"]), ("etcd", case.get("peer"))):
-            if side is not None:
-                plain = {key: value for key, value in side.items() if not isinstance(value, list | str)}
-                click.echo(f"{case['case']}, {name}: " + ", ".join(f"{k} {v}" for k, v in plain.items()))
-        if "ratio" in case:
-            click.echo(f"{case['case']}: {figure} {case['ratio']} times etcd's")
-    click.echo(f"verdict: {report['verdict']}")
-    _write(report, out)
+    def run_command(words: list[str]) -> None:
+        cli.main(words, prog_name="python -m bench", standalone_mode=False)
 
-
-def _seed(seed: int | None) -> int:
-    chosen = secrets.randbelow(2**31) if seed is None else seed
-    _say(f"seed {chosen}")
-    return chosen
-
-
-def _write(report: dict[str, Any], out: str | None) -> None:
-    if out:
-        Path(out).parent.mkdir(parents=True, exist_ok=True)
-        Path(out).write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2))
+    folder, read = Path(out), read_workload(Path(file))
+    extra = () if repeat is None else ("--repeat", str(repeat))
+    told = run_workload(read, folder, run_command, say, only=only, extra=extra)
+    write_json(told, str(folder / "workload.json"))
+    measured = [name for name, state in told["cases"].items() if state == "measured"]
+    together = put_together(folder, measured)
+    if together["runs"]:
+        write_file(str(folder / f"{read.name}.svg"), draw_report(together))
+    for name, state in told["cases"].items():
+        click.echo(f"{name}: {state}")
+    if len(measured) < len(told["cases"]):
+        sys.exit(1)
 
 
 def _measure(bench: str, *, seed: int | None, out: str | None, **options: Any) -> None:
     from bench.runner import Options, run
 
-    report = run(Options(bench=bench, seed=_seed(seed), **options), _say)
+    report = run(Options(bench=bench, seed=choose_seed(seed), **options), say)
     for line in table(report):
         click.echo(line)
-    _write(report, out)
+    write_json(report, out)
 
 
 def table(report: dict[str, Any]) -> list[str]:
@@ -256,24 +224,20 @@ def _row(case: str, name: str, side: dict[str, Any]) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def _say(text: str) -> None:
-    click.echo(f"bench: {text}", err=True)
-
-
 def main() -> None:
     """Every wrong input is one sentence and exit code 2."""
     try:
         cli.main(prog_name="python -m bench", standalone_mode=False)
     except click.ClickException as error:
-        _say(error.format_message())
+        say(error.format_message())
         sys.exit(2)
     except click.Abort:
         sys.exit(130)
     except Violation as error:
-        _say(str(error))
+        say(str(error))
         sys.exit(1)
     except BenchError as error:
-        _say(str(error))
+        say(str(error))
         sys.exit(2)
 
 

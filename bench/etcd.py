@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import struct
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from hpack import Encoder
 
-from bench.session import Expected, raise_violation
-
-PREFIX: Final = b"/bench/"
-_PREFIX_END: Final = b"/bench0"
+from bench.errors import Violation
 
 _DATA, _HEADERS, _RST, _SETTINGS, _PING, _GOAWAY, _WINDOW = 0, 1, 3, 4, 6, 7, 8
 _END_STREAM, _END_HEADERS, _ACK = 1, 4, 1
@@ -42,7 +40,7 @@ def field(number: int, value: bytes | int) -> bytes:
     return varint(number << 3 | 2) + varint(len(value)) + value
 
 
-def read_varint(data: bytes, offset: int) -> tuple[int, int]:
+def read_varint(data: bytes | memoryview, offset: int) -> tuple[int, int]:
     """(value, offset behind it)."""
     value = shift = 0
     while True:
@@ -93,6 +91,13 @@ def request_headers(path: str) -> bytes:
     return block
 
 
+def preface() -> bytes:
+    """What a client says first: its settings, and windows as large as they get."""
+    settings = struct.pack(">HIHI", 4, _WINDOW_MAX, 5, 2**24 - 1)
+    grow = _frame(_WINDOW, 0, 0, _U32.pack(_WINDOW_MAX - 65_535))
+    return b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame(_SETTINGS, 0, 0, settings) + grow
+
+
 class Http2:
     """One HTTP/2 connection: frames, windows, gRPC messages."""
 
@@ -105,11 +110,6 @@ class Http2:
         self._streams_max = 2**31
         self._blocked: deque[tuple[int, bytes]] = deque()  # (bytes that the window counts, all)
         self._out = bytearray()
-
-    def preface(self) -> bytes:
-        settings = struct.pack(">HIHI", 4, _WINDOW_MAX, 5, 2**24 - 1)
-        grow = _frame(_WINDOW, 0, 0, _U32.pack(_WINDOW_MAX - 65_535))
-        return b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame(_SETTINGS, 0, 0, settings) + grow
 
     def message(self, stream: int, headers: bytes, body: bytes, *, end: bool) -> bytes:
         """Open `stream` with one gRPC message; what the window does not allow yet is kept back."""
@@ -176,7 +176,7 @@ class Http2:
             self._send_window += _U32.unpack(payload)[0]
             self._unblock()
         elif kind in (_RST, _GOAWAY):
-            raise_violation(f"etcd ended the {'stream' if kind == _RST else 'connection'}: {payload!r}")
+            raise Violation(f"etcd ended the {'stream' if kind == _RST else 'connection'}: {payload!r}")
 
     def _unblock(self) -> None:
         """Send what the connection's window and the number of open streams allow."""
@@ -187,71 +187,71 @@ class Http2:
             self._out += data
 
 
-class EtcdWatch:
-    """Watches of the whole prefix over one stream of one connection."""
+class Http2Stream:
+    """One long stream of one connection, whose messages are taken where they lie: for watches."""
 
-    def __init__(self, watches: int, expected: Expected) -> None:
-        self._http2 = Http2()
-        self._watches = watches
-        self._expected = expected
-        self._at = dict.fromkeys(range(watches), 0)
-        self.created = 0
-        self.delivered = 0
+    def __init__(self, path: str) -> None:
+        self._headers = request_headers(path)
+        self._buffer = bytearray()
+        self._pending = bytearray()
+        self._received = 0
 
-    @property
-    def reached(self) -> int:
-        return min(self._at.values())
+    def opening(self) -> bytes:
+        """The preface and the stream's headers."""
+        return preface() + _frame(_HEADERS, _END_HEADERS, 1, self._headers)
 
-    def hello(self) -> bytes:
-        create = field(1, field(1, PREFIX) + field(2, _PREFIX_END))
-        headers = request_headers("/etcdserverpb.Watch/Watch")
-        first = self._http2.message(1, headers, create, end=False)
-        more = [self._http2.message(1, b"", create, end=False) for _ in range(self._watches - 1)]
-        return self._http2.preface() + first + b"".join(more)
+    def message(self, body: bytes) -> bytes:
+        """A gRPC message on the stream; few and short ones only, the window is not looked at."""
+        return _frame(_DATA, 0, 1, b"\x00" + _U32.pack(len(body)) + body)
 
-    def feed(self, data: bytes) -> bytes:
-        out, messages = self._http2.feed(data)
-        for _, message in messages:
-            self._on_response(message)
+    def feed(self, data: memoryview, on_message: Callable[[memoryview], None]) -> bytes:
+        """What must be sent now. Raises Violation: the stream or the connection was ended."""
+        if self._buffer:
+            self._buffer += data
+            data = memoryview(bytes(self._buffer))
+            self._buffer.clear()
+        offset, end, out = 0, len(data), b""
+        while end - offset >= 9:
+            length = data[offset] << 16 | data[offset + 1] << 8 | data[offset + 2]
+            if end - offset - 9 < length:
+                break
+            kind, flags, payload = data[offset + 3], data[offset + 4], data[offset + 9 : offset + 9 + length]
+            offset += 9 + length
+            if kind == _DATA:
+                self._received += length
+                self._on_data(payload, on_message)
+            else:
+                out += self._on_control(kind, flags, payload)
+        self._buffer += data[offset:]
+        if self._received >= _TOP_UP:
+            grow = _U32.pack(self._received)
+            out += _frame(_WINDOW, 0, 0, grow) + _frame(_WINDOW, 0, 1, grow)
+            self._received = 0
         return out
 
-    def _on_response(self, message: bytes) -> None:
-        """WatchResponse: header 1, watch_id 2, created 3, canceled 4, events 11 (tag 0x5a), in this order."""
-        length, offset = read_varint(message, 1)
-        offset += length
-        watch = 0
-        if offset < len(message) and message[offset] == 0x10:
-            watch, offset = read_varint(message, offset + 1)
-        if offset >= len(message) or message[offset] != 0x5A:
-            self._on_other(message)
-            return
-        chunk = message[offset:]
-        span = self._expected.chunks.get(chunk)
-        if span is None:
-            span = self._expected.remember(chunk, [_event(value) for _, value in fields(chunk)])
-        first, last = span
-        at = self._at[watch]
-        if first != at + 1 and at:
-            raise_violation(f"a watch at revision {at} was sent {first}..{last}")
-        self._at[watch] = last
-        self.delivered += last - first + 1
+    def _on_data(self, payload: memoryview, on_message: Callable[[memoryview], None]) -> None:
+        if self._pending:
+            self._pending += payload
+            payload = memoryview(bytes(self._pending)) if self._complete() else payload[:0]
+            if payload:
+                self._pending.clear()
+        offset, end = 0, len(payload)
+        while end - offset >= 5:
+            (length,) = _U32.unpack_from(payload, offset + 1)
+            if end - offset - 5 < length:
+                break
+            offset += 5 + length
+            on_message(payload[offset - length : offset])
+        self._pending += payload[offset:]
 
-    def _on_other(self, message: bytes) -> None:
-        told = dict(fields(message))
-        if told.get(3):
-            self.created += 1
-        elif told.get(4):
-            raise_violation("etcd cancelled a watch")
+    def _complete(self) -> bool:
+        return len(self._pending) >= 5 and len(self._pending) - 5 >= _U32.unpack_from(self._pending, 1)[0]
 
-
-def _event(value: bytes | int) -> tuple[int, bytes, bytes]:
-    """Event: kv is field 2; KeyValue: key 1, mod_revision 3, value 5."""
-    assert isinstance(value, bytes)
-    kv = next(inner for number, inner in fields(value) if number == 2)
-    assert isinstance(kv, bytes)
-    told = dict(fields(kv))
-    revision, key, content = told[3], told[1], told.get(5, b"")
-    assert isinstance(revision, int)
-    assert isinstance(key, bytes)
-    assert isinstance(content, bytes)
-    return revision, key, content
+    def _on_control(self, kind: int, flags: int, payload: memoryview) -> bytes:
+        if kind == _SETTINGS and not flags & _ACK:
+            return _frame(_SETTINGS, _ACK, 0, b"")
+        if kind == _PING and not flags & _ACK:
+            return _frame(_PING, _ACK, 0, bytes(payload))
+        if kind in (_RST, _GOAWAY) or (kind == _HEADERS and flags & _END_STREAM):
+            raise Violation(f"etcd ended the watch stream: {bytes(payload)!r}")
+        return b""

@@ -3,9 +3,7 @@ as JSON on standard output.
 
 put:   keeps `outstanding` puts in flight over `clients` connections; each acknowledgement's revision is
        checked to be new.
-watch: opens `watchers` watches of one prefix, a connection each (or `per_connection` on one), and writes
-       with at most `outstanding` puts ahead of the slowest watcher; every watcher's every event is checked.
-load, get, mixed: see `kv_load`.
+load, get, mixed: see `kv_load`; watches: see `watch_reader`.
 """
 
 from __future__ import annotations
@@ -19,20 +17,11 @@ from typing import Any, Final
 import orjson
 
 from bench.errors import Violation
-from bench.etcd import EtcdWatch
 from bench.job import KEYS, POOL, Job, result, say
 from bench.kv import make_kv
 from bench.kv_load import run_kv
 from bench.loop import Connection, Endpoint, Loop
-from bench.ours import PREFIX, OursWatch
-from bench.session import Expected, WatchSession
-
-_SETUP_TIMEOUT_S: Final = 60.0
-_STALL_S: Final = 20.0
-
-
-def make_watch(protocol: str, watches: int, expected: Expected) -> WatchSession:
-    return OursWatch(watches, expected) if protocol == "ours" else EtcdWatch(watches, expected)
+from bench.ours import PREFIX
 
 
 class Writer:
@@ -109,113 +98,8 @@ def run_put(job: Job) -> dict[str, Any]:
     return result(len(took), job.seconds, took)
 
 
-def run_watch(job: Job) -> dict[str, Any]:
-    """Write as far ahead of the slowest watcher as `outstanding` allows; the rate is what is sustained."""
-    loop, expected = Loop(), Expected()
-    sessions = _open_watches(job, loop, expected)
-    starts: dict[int, float] = {}
-    acked = 0
-
-    def on_ack(start: float, revision: int, key: bytes, value: bytes) -> None:
-        nonlocal acked
-        acked += 1
-        expected.written[revision] = (key, value)
-        starts[revision] = start
-
-    writer = Writer(job, 0, on_ack)
-    loop.add(writer.connection)
-    run = _WatchRun(sessions, expected, starts)
-    started = time.perf_counter()
-    run.begin_s = started + job.warm_up_s
-    end_s = run.begin_s + job.seconds
-    say("measuring")
-    while time.perf_counter() < end_s:
-        # A write may be delivered before it is acknowledged: both bound what is sent.
-        ahead = max(writer.in_flight, writer.in_flight + acked - run.delivered_to_all())
-        if ahead < job.outstanding:
-            writer.put(job.outstanding - ahead)
-        loop.turn(0.5)
-        run.note()
-    measured = run.count
-    while writer.in_flight or run.delivered_to_all() < acked:
-        loop.turn(0.5)
-        run.note()
-        run.check_progress()
-    loop.close()
-    expected.check()
-    total = sum(session.delivered for session in sessions)
-    if total != acked * job.watchers:
-        raise Violation(
-            f"{total} events were delivered, {acked} writes to {job.watchers} watchers make others"
-        )
-    told = result(measured, job.seconds, run.took)
-    return told | {"puts_per_s": round(measured / job.seconds / job.watchers, 1), "verified": total}
-
-
-def _open_watches(job: Job, loop: Loop, expected: Expected) -> list[WatchSession]:
-    sessions: list[WatchSession] = []
-    left = job.watchers
-    while left:
-        watches = min(job.per_connection, left)
-        left -= watches
-        session = make_watch(job.protocol, watches, expected)
-        connection = Connection(job.endpoints[len(sessions) % len(job.endpoints)], session.feed)
-        connection.send(session.hello())
-        loop.add(connection)
-        sessions.append(session)
-    deadline = time.perf_counter() + _SETUP_TIMEOUT_S
-    while sum(session.created for session in sessions) < job.watchers:
-        loop.turn(0.5)
-        if time.perf_counter() > deadline:
-            raise Violation("the watches were not all created in time")
-    return sessions
-
-
-class _WatchRun:
-    """What has been delivered to all, and how long after its write the slowest watcher had it."""
-
-    def __init__(self, sessions: list[WatchSession], expected: Expected, starts: dict[int, float]) -> None:
-        self._sessions = sessions
-        self._expected = expected
-        self._starts = starts
-        self._first = 0  # the first revision that was seen; every later one is a write of ours
-        self._reached = 0
-        self._delivered = self._delivered_before = 0
-        self._last = time.perf_counter()
-        self.begin_s = float("inf")
-        self.count = 0
-        self.took: list[float] = []
-
-    def delivered_to_all(self) -> int:
-        """How many writes every watcher has."""
-        return self._reached - self._first + 1 if self._reached else 0
-
-    def note(self) -> None:
-        """Take stock: called once a turn of the loop."""
-        now = time.perf_counter()
-        delivered = sum(session.delivered for session in self._sessions)
-        if delivered == self._delivered:
-            return
-        self._delivered, self._last = delivered, now
-        self._first = self._first or min(self._expected.seen)
-        reached = min(session.reached for session in self._sessions)
-        for revision in range(max(self._reached + 1, self._first), reached + 1):
-            start = self._starts.pop(revision, None)
-            if start is not None and start >= self.begin_s:
-                self.took.append(now - start)
-        self._reached = reached
-        if now >= self.begin_s:
-            self._delivered_before = self._delivered_before or delivered
-            self.count = delivered - self._delivered_before
-
-    def check_progress(self) -> None:
-        """Raises Violation: nothing has been delivered for a long time."""
-        if time.perf_counter() - self._last > _STALL_S:
-            raise Violation(f"no event was delivered for {_STALL_S:g} s while some are missing")
-
-
 _RUNS: Final[dict[str, Callable[[Job], dict[str, Any]]]] = {
-    "put": run_put, "watch": run_watch, "load": run_kv, "get": run_kv, "mixed": run_kv,
+    "put": run_put, "load": run_kv, "get": run_kv, "mixed": run_kv,
 }  # fmt: skip
 
 

@@ -29,8 +29,6 @@ class Job:
     seconds: float
     seed: int
     clients: int = 8
-    watchers: int = 0
-    per_connection: int = 1
     keys: int = KEYS
     reads: float = 0.0
     rate: float = 0.0

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple, Protocol
 
 import msgpack
 
-from bench.etcd import Http2, fields, header_revision, request_headers
+from bench.etcd import Http2, fields, header_revision, preface, request_headers
 from bench.etcd import field as protobuf
 from bench.ours import Frames
 from raftkube.wire import rpc
@@ -93,7 +93,7 @@ class EtcdKv:
         self._gets: set[int] = set()
 
     def hello(self) -> bytes:
-        return self._http2.preface()
+        return preface()
 
     def put(self, key: bytes, value: bytes) -> bytes:
         return self._request(self._put, protobuf(1, key) + protobuf(2, value))

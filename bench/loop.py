@@ -7,9 +7,10 @@ import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 _READ: Final = 262_144
+_POLL_MS_TOO_COARSE_S: Final = 0.005  # epoll counts whole milliseconds: shorter waits go through select
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,22 +25,56 @@ class Endpoint:
     alpn: str = ""
 
 
+def connect(endpoint: Endpoint) -> socket.socket:
+    """A blocking TCP connection, no TLS yet."""
+    sock = socket.create_connection((endpoint.host, endpoint.port), timeout=20)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
+
+
+def client_context(endpoint: Endpoint) -> ssl.SSLContext:
+    """For `endpoint`'s certificates; make one and share it, for it reads files."""
+    context = ssl.create_default_context(cafile=endpoint.ca)
+    context.load_cert_chain(endpoint.cert, endpoint.key)
+    if endpoint.alpn:
+        context.set_alpn_protocols([endpoint.alpn])
+    return context
+
+
+class Source(Protocol):
+    """What a loop can wait for."""
+
+    fd: int
+    blocked: set[int]
+
+    @property
+    def waiting(self) -> bool:
+        """Whether bytes wait for room."""
+        ...
+
+    def flush(self) -> None:
+        """There is room again."""
+        ...
+
+    def readable(self) -> None:
+        """Something has arrived."""
+        ...
+
+    def close(self) -> None: ...
+
+
 class Connection:
     """A non-blocking socket, plain or TLS, that hands what arrives to `on_data`."""
 
     def __init__(self, endpoint: Endpoint, on_data: Callable[[bytes], bytes]) -> None:
-        self._sock = socket.create_connection((endpoint.host, endpoint.port), timeout=20)
-        self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._sock = connect(endpoint)
         if endpoint.ca:
-            context = ssl.create_default_context(cafile=endpoint.ca)
-            context.load_cert_chain(endpoint.cert, endpoint.key)
-            if endpoint.alpn:
-                context.set_alpn_protocols([endpoint.alpn])
-            self._sock = context.wrap_socket(self._sock, server_hostname=endpoint.host)
+            self._sock = client_context(endpoint).wrap_socket(self._sock, server_hostname=endpoint.host)
         self._sock.setblocking(False)
         self._out = bytearray()
         self._on_data = on_data
         self.fd = self._sock.fileno()
+        self.blocked: set[int] = set()
 
     def send(self, data: bytes) -> None:
         """Send, or keep what the socket does not take."""
@@ -52,6 +87,7 @@ class Connection:
             sent = 0
         if sent < len(data):
             self._out += data[sent:]
+            self.blocked.add(self.fd)
 
     @property
     def waiting(self) -> bool:
@@ -84,15 +120,29 @@ class Loop:
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
-        self._connections: dict[int, Connection] = {}
+        self._connections: dict[int, Source] = {}
         self._writing: set[int] = set()
+        self._blocked: set[int] = set()  # of those whose socket was full in this turn
 
-    def add(self, connection: Connection) -> None:
+    def add(self, connection: Source) -> None:
         self._connections[connection.fd] = connection
+        if connection.waiting:
+            self._blocked.add(connection.fd)
+        connection.blocked = self._blocked
         self._epoll.register(connection.fd, select.EPOLLIN)
+
+    def pause(self, connection: Source) -> None:
+        """Read `connection` no more, until `resume`."""
+        self._epoll.modify(connection.fd, 0)
+
+    def resume(self, connection: Source) -> None:
+        self._epoll.modify(connection.fd, select.EPOLLIN)
 
     def turn(self, timeout_s: float) -> None:
         """Wait for something to happen, and handle all of it."""
+        if 0 < timeout_s < _POLL_MS_TOO_COARSE_S:
+            select.select([self._epoll], [], [], timeout_s)
+            timeout_s = 0.0
         for fd, event in self._epoll.poll(timeout_s, 4096):
             connection = self._connections[fd]
             if event & select.EPOLLOUT:
@@ -102,12 +152,13 @@ class Loop:
         self._watch_writers()
 
     def _watch_writers(self) -> None:
-        writing = {fd for fd, connection in self._connections.items() if connection.waiting}
-        for fd in writing - self._writing:
+        for fd in self._blocked - self._writing:
             self._epoll.modify(fd, select.EPOLLIN | select.EPOLLOUT)
-        for fd in self._writing - writing:
+            self._writing.add(fd)
+        self._blocked.clear()
+        for fd in [fd for fd in self._writing if not self._connections[fd].waiting]:
             self._epoll.modify(fd, select.EPOLLIN)
-        self._writing = writing
+            self._writing.discard(fd)
 
     def close(self) -> None:
         for connection in self._connections.values():

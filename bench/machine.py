@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import subprocess
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, Final
 from bench.errors import BenchError
 
 _SYNCS: Final = 200
+_DESCRIPTORS_BESIDE: Final = 200  # what a process has open beside its watchers or clients
 _NOT_DISKS: Final = frozenset(("tmpfs", "ramfs", "devtmpfs"))
 
 
@@ -30,6 +32,17 @@ def describe(data_dir: Path) -> dict[str, Any]:
         "filesystem": filesystem,
         "fdatasync_ms": fdatasync_ms(data_dir),
     }
+
+
+def check_descriptors(connections: int, servers: int, generators: int) -> None:
+    """Raise the soft limit, which the processes inherit, to what the fullest of them needs: generators and
+    servers share the connections. Raises BenchError: more than the hard limit."""
+    needed = -(-connections // min(servers, generators)) + _DESCRIPTORS_BESIDE
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < needed:
+        raise BenchError(f"{needed} file descriptors are needed, {hard} are allowed; raise ulimit -n")
+    if soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def fdatasync_ms(data_dir: Path) -> dict[str, float]:

@@ -23,6 +23,7 @@ from raftkube.clock import SystemClock
 from raftkube.cluster.certificates import STORE_ADMIN, STORE_PEER, Authority
 
 MEMBERS: Final = 3
+PEER: Final = "etcd 3.5.1"
 _START_TIMEOUT_S: Final = 60.0
 _HOST: Final = "127.0.0.1"
 
@@ -118,6 +119,10 @@ class Side:
     def pid(self, number: int) -> int:
         """The process of one member."""
         return self._processes[number].pid
+
+    def pids(self) -> list[int]:
+        """The processes of all members."""
+        return [process.pid for process in self._processes]
 
     def descriptors(self) -> int:
         """Open file descriptors over all members."""

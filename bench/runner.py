@@ -17,15 +17,13 @@ import orjson
 from bench.errors import BenchError, Violation
 from bench.job import KEYS, Job
 from bench.loop import Endpoint
-from bench.machine import commit, describe
-from bench.peers import Certificates, Side, as_json, make_certificates, running
+from bench.machine import check_descriptors, commit, describe
+from bench.peers import PEER, Certificates, Side, as_json, make_certificates, running
 
 # What etcd 3.5.1 did on a machine of this kind (2 cores, 512-byte values); below half of it a peer's
-# figure is suspect: the machine was busy, or the peer was held wrongly. deliveries/s at 100 and 1,000
-# watchers; puts/s and linearizable gets/s at 100 and 1,000 outstanding.
+# figure is suspect: the machine was busy, or the peer was held wrongly. puts/s and linearizable gets/s at
+# 100 and 1,000 outstanding.
 REFERENCE: Final = {
-    ("watch", 100): 125_000,
-    ("watch", 1000): 190_000,
     ("put", 100): 4_900,
     ("put", 1000): 4_900,
     ("get", 100): 16_500,
@@ -45,14 +43,12 @@ def _ignore(told: dict[str, Any]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The command line of `put`, `get`, `mixed` and `watch`."""
+    """The command line of `put`, `get` and `mixed`."""
 
     bench: str
     against: str | None
     clients: int
     outstanding: int
-    watchers: int
-    per_connection: int
     value_bytes: int
     seconds: float
     repeat: int
@@ -67,7 +63,7 @@ def run(options: Options, say: Say) -> dict[str, Any]:
     """The whole comparison as the JSON of the report. Raises BenchError: it cannot run as asked."""
     data_dir = Path(options.data_dir)
     data_dir.mkdir(parents=True, exist_ok=True)
-    _check_descriptors(options)
+    check_descriptors(options.clients, 1, 1)
     machine = describe(data_dir)
     say(f"{machine['processor']}, {machine['cores']} cores, {machine['filesystem']}, fdatasync p50 "
         f"{machine['fdatasync_ms']['p50']} ms p99 {machine['fdatasync_ms']['p99']} ms")  # fmt: skip
@@ -101,7 +97,7 @@ def _run_case(
     ours = _summary(rounds["raftkube"], limits["raftkube"])
     report: dict[str, Any] = {"case": case, "ours": ours, "rounds": rounds, "doubts": []}
     if "etcd" in rounds:
-        peer = _summary(rounds["etcd"], limits["etcd"]) | {"name": "etcd 3.5.1"}
+        peer = _summary(rounds["etcd"], limits["etcd"]) | {"name": PEER}
         report["peer"] = peer
         report["ratio"] = round(ours["rate"] / peer["rate"], 2) if peer["rate"] else None
         report["doubts"] += _peer_doubts(options, peer)
@@ -111,7 +107,7 @@ def _run_case(
 
 
 def _case_name(options: Options, *, tls: bool) -> str:
-    what = f"{options.watchers} watchers, " if options.bench == "watch" else f"{options.clients} clients, "
+    what = f"{options.clients} clients, "
     if options.bench == "mixed":
         what += f"{options.reads:.0%} gets, "
     ahead = f"{options.outstanding} outstanding, {options.value_bytes} B, "
@@ -128,8 +124,7 @@ def _summary(results: list[dict[str, Any]], limit: float) -> dict[str, Any]:
 
 def _peer_doubts(options: Options, peer: dict[str, Any]) -> list[str]:
     """A peer far below what it is known to do makes a ratio worthless."""
-    count = options.watchers if options.bench == "watch" else options.outstanding
-    known = REFERENCE.get((options.bench, count))
+    known = REFERENCE.get((options.bench, options.outstanding))
     if known and peer["rate"] < known / 2:
         return [
             f"suspect: etcd did {peer['rate']:.0f}/s, below half of the {known}/s known of such a machine"
@@ -150,8 +145,8 @@ def _job(options: Options, protocol: str, writer: Endpoint, endpoints: list[Endp
     return Job(
         kind=options.bench, protocol=protocol, writer=writer, endpoints=endpoints,
         outstanding=options.outstanding, value_bytes=options.value_bytes, warm_up_s=_WARM_UP_S,
-        seconds=options.seconds, seed=options.seed, clients=options.clients, watchers=options.watchers,
-        per_connection=options.per_connection, keys=options.keys, reads=options.reads,
+        seconds=options.seconds, seed=options.seed, clients=options.clients, keys=options.keys,
+        reads=options.reads,
     )  # fmt: skip
 
 
@@ -231,22 +226,9 @@ def _stub(protocol: str, certificates: Certificates | None) -> Iterator[Endpoint
         process.wait()
 
 
-def _check_descriptors(options: Options) -> None:
-    """Each watcher costs a descriptor in the generator and one in a member."""
-    import resource
-
-    needed = options.watchers // options.per_connection + options.clients + 200
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < needed <= hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(needed, 65_536)), hard))
-    elif hard < needed:
-        raise BenchError(f"{needed} file descriptors are needed, {hard} are allowed; raise ulimit -n")
-
-
 def _words(result: dict[str, Any]) -> str:
-    puts = f", {result['puts_per_s']} puts/s" if "puts_per_s" in result else ""
     return (
-        f"{result['rate']:,.0f}/s{puts}, p50 {result['p50_ms']} ms, p99 {result['p99_ms']} ms, "
+        f"{result['rate']:,.0f}/s, p50 {result['p50_ms']} ms, p99 {result['p99_ms']} ms, "
         f"members {result['cpu_s']} CPU s and {result['rss_mb']} MB, "
         f"generator {result['generator_cpu_s']} CPU s"
     )

@@ -1,8 +1,8 @@
 """A replay stub: answers a generator as fast as bytes go, so that the generator's own limit is known.
 
 `python -m bench.stub`, a job as JSON on standard input; prints its port, runs until its input is closed.
-It speaks just enough: puts are acknowledged with rising revisions; watches are confirmed, and every
-put is sent to all of them, pre-built, many events to a chunk. It stores nothing and verifies nothing.
+It speaks just enough: puts are acknowledged with rising revisions, gets find the last of them. It verifies
+nothing. What watchers can take is shown by `bench.watch_bare`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ class OursStub:
         self._hub = hub
         self._buffer = bytearray()
         self._greeted = False
-        self.watches: list[int] = []
 
     def feed(self, data: bytes) -> bytes:
         buffer = self._buffer
@@ -53,10 +52,7 @@ class OursStub:
         if not self._greeted:
             self._greeted = True
             return rpc.member_hello("stub", "stub")
-        number, method, arguments, _ = message
-        if method == rpc.WATCH_CREATE:
-            self.watches.append(arguments[0])
-            return rpc.answer(number, [self._hub.revision])
+        number, _, arguments, _ = message
         op, key = arguments[0][0], arguments[0][1]
         if op == _PUT:
             self._hub.put(key, arguments[0][2])
@@ -64,18 +60,6 @@ class OursStub:
         value, revision = self._hub.values[key]
         found = (KeyValue(key, value, revision, revision, 1, 0),)
         return rpc.answer(number, result_to_wire(RangeResult(self._hub.revision, found, 1)))
-
-    def events(self, writes: list[tuple[int, bytes, bytes]]) -> bytes:
-        """One frame for all watches of this connection."""
-        chunk = self._hub.cached(
-            "ours",
-            lambda: b"".join(
-                msgpack.packb([0, [key, value, revision, revision, 1, 0], None])
-                for revision, key, value in writes
-            ),
-        )
-        ids = msgpack.packb(self.watches)
-        return rpc.events_frame(rpc.EVENTS, ids, writes[-1][0], len(writes), chunk)
 
 
 class EtcdStub:
@@ -85,10 +69,8 @@ class EtcdStub:
         self._hub = hub
         self._buffer = bytearray()
         self._preface = False
-        self._is_watch: set[int] = set()
         self._is_range: set[int] = set()
         self._messages: dict[int, bytearray] = {}
-        self.watches: list[int] = []
 
     def feed(self, data: bytes) -> bytes:
         buffer = self._buffer
@@ -111,9 +93,7 @@ class EtcdStub:
         return b"".join(out)
 
     def _on_frame(self, kind: int, stream: int, payload: bytes) -> bytes:
-        if kind == 1 and b"Watch" in payload:
-            self._is_watch.add(stream)
-        elif kind == 1 and b"Range" in payload:
+        if kind == 1 and b"Range" in payload:
             self._is_range.add(stream)
         if kind != 0:
             return b""
@@ -128,10 +108,6 @@ class EtcdStub:
         return b"".join(out)
 
     def _on_message(self, stream: int, message: bytes) -> bytes:
-        if stream in self._is_watch:
-            self.watches.append(len(self.watches))
-            created = field(1, field(3, 1)) + _watch_id(self.watches[-1]) + field(3, 1)
-            return _data(stream, created)
         self._messages.pop(stream, None)
         told = dict(fields(message))
         key, value = told[1], told.get(2, b"")
@@ -151,18 +127,6 @@ class EtcdStub:
             + _data(stream, answer)
             + _frame(1, 5, stream, b"\x00\x0bgrpc-status\x010")
         )
-
-    def events(self, writes: list[tuple[int, bytes, bytes]]) -> bytes:
-        """One response a watch, on stream 1."""
-        chunk = self._hub.cached(
-            "etcd", lambda: b"".join(field(11, field(2, _kv(*write))) for write in writes)
-        )
-        header = field(1, field(3, writes[-1][0]))
-        return b"".join(_data(1, header + _watch_id(watch) + chunk) for watch in self.watches)
-
-
-def _watch_id(watch: int) -> bytes:
-    return field(2, watch) if watch else b""
 
 
 def _kv(revision: int, key: bytes, value: bytes) -> bytes:
@@ -187,24 +151,11 @@ class Hub:
 
     def __init__(self) -> None:
         self.revision = 1
-        self.fresh: list[tuple[int, bytes, bytes]] = []
         self.values: dict[bytes, tuple[bytes, int]] = {}
-        self._cache: dict[str, bytes] = {}
 
     def put(self, key: bytes, value: bytes) -> None:
         self.revision += 1
-        self.fresh.append((self.revision, key, value))
         self.values[key] = (value, self.revision)
-
-    def cached(self, name: str, make: Any) -> bytes:
-        if name not in self._cache:
-            self._cache[name] = make()
-        return self._cache[name]
-
-    def take(self) -> list[tuple[int, bytes, bytes]]:
-        fresh, self.fresh = self.fresh, []
-        self._cache.clear()
-        return fresh
 
 
 class Server:
@@ -234,7 +185,6 @@ class Server:
                     self._accept()
                 elif fd in self._stubs:
                     self._serve(fd, event)
-            self._publish()
 
     def _accept(self) -> None:
         sock, _ = self._listener.accept()
@@ -275,13 +225,6 @@ class Server:
         except (BlockingIOError, ssl.SSLWantWriteError, OSError):
             pass
         self._epoll.modify(fd, select.EPOLLIN | (select.EPOLLOUT if pending else 0))
-
-    def _publish(self) -> None:
-        writes = self._hub.take()
-        if writes:
-            for fd, (_, stub) in list(self._stubs.items()):
-                if stub.watches:
-                    self._send(fd, stub.events(writes))
 
 
 def main() -> int:
