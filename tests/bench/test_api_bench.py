@@ -229,7 +229,7 @@ def test_a_generator_that_ends_says_why() -> None:
 )
 def test_a_short_run_verifies_what_it_counts(tmp_path: Path, arguments: list[str]) -> None:
     out = tmp_path / "report.json"
-    command = [sys.executable, "-m", "bench", *arguments, "--seconds", "0.5", "--repeat", "1", "--seed", "7"]
+    command = [sys.executable, "-m", "bench", *arguments, "--seconds", "2", "--repeat", "1", "--seed", "7"]
     command += ["--out", str(out), "--data-dir", str(tmp_path / "data")]
     done = subprocess.run(command, capture_output=True, check=False, timeout=180)
     assert done.returncode == 0, done.stderr.decode()
