@@ -200,7 +200,7 @@ async def test_a_restarted_kubelet_finds_its_pods_as_they_are(tmp_path: Path) ->
         await world.until("goes", lambda pod: phase(pod) == "Running")
         await world.stop_kubelet()
         await world.admin.delete(PODS, "goes", "default", grace_period_s=0)
-        assert commands(world.root("node-1")) == [["sleep", "3600"], ["sleep", "3601"]]
+        await until_commands(world.root("node-1"), ["sleep", "3600"], ["sleep", "3601"])
         await world.start_kubelet()
         await until_commands(world.root("node-1"), ["sleep", "3600"])
         now = await world.admin.get(PODS, "stays", "default")
