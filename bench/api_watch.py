@@ -19,7 +19,7 @@ from bench.api_pods import View
 from bench.api_process import Worker
 from bench.api_progress import Progress
 from bench.api_watchers import TICKS_PER_S, fingerprint
-from bench.errors import Violation
+from bench.errors import BenchError, Violation
 from bench.peers import Certificates, as_json
 
 _WARM_UP_S: Final = 1.0
@@ -133,6 +133,8 @@ class _WatchBench:
             writer.tell(stop=True)
             written = writer.hear(_SLACK_S)
             acks = sorted(ack for ack in written["acks"] if case.view.shows(ack[1]))
+            if not acks:
+                raise BenchError("no pod that is watched was changed in that time; raise --seconds")
             told = fleet.results(len(acks))
         finally:
             for worker in workers:
