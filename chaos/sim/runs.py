@@ -54,6 +54,7 @@ class Told:
 
     seed: int
     word: str
+    operations: int
     checked: dict[str, int]
     faults: dict[str, int]
     faults_planned: int
@@ -70,8 +71,10 @@ class Told:
         for violation in verdict.violations:
             first.setdefault(violation.invariant, violation.sentence)
         return cls(
-            outcome.plan.seed, verdict.word, dict(verdict.checked), dict(outcome.faults),
-            len(outcome.plan.faults), outcome.simulated_s, outcome.cpu_s, outcome.trace,
+            outcome.plan.seed, verdict.word,
+            sum(record.get("type") == "op" for record in outcome.records),
+            dict(verdict.checked), dict(outcome.faults), len(outcome.plan.faults),
+            outcome.simulated_s, outcome.cpu_s, outcome.trace,
             list(first.items()), list(verdict.unknown_because),
         )  # fmt: skip
 
@@ -79,10 +82,8 @@ class Told:
     def line(self) -> str:
         """For the terminal."""
         hit = sum(self.faults.values())
-        most = max(self.checked, key=lambda what: self.checked[what], default="operations")
-        what = "operations" if "operations" in self.checked else most
         return (
-            f"seed {self.seed}: {self.word}, {self.checked.get(what, 0)} {what},"
+            f"seed {self.seed}: {self.word}, {self.operations} operations,"
             f" {hit} of {self.faults_planned} faults hit, {self.simulated_s:.0f} s in {self.cpu_s:.1f} s,"
             f" trace {self.trace[:16]}"
         )

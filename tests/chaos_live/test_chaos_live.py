@@ -112,8 +112,8 @@ def test_a_power_loss_of_all_loses_nothing(tmp_path: Path) -> None:
 def test_a_mutant_that_never_syncs_loses_writes_at_a_power_loss_of_all_and_is_caught(tmp_path: Path) -> None:
     code, report, said = run_inside(tmp_path / "run", "power-loss-all", 8, "--mutant", "skip-fsync")
     assert code == 1, said
-    broken = {violation["invariant"] for violation in report["violations"]}
-    assert broken & {"S1", "S2", "S4"}, said[-2000:]  # which one depends on what was read after it
+    assert "lost write: " in said, said[-2000:]
+    assert any(violation["invariant"] == "S2" for violation in report["violations"])
     assert sum(fault.get("sectors_dropped", 0) for fault in report["faults"]) >= 10
 
 
