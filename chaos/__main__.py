@@ -80,7 +80,7 @@ def _tell(verdict: Verdict, replay_line: str, out: str) -> NoReturn:
     _say(f"verdict: {verdict.word}; checked {verdict.checked}")
     for doubt in verdict.unknown_because:
         _say(f"unknown because: {doubt}")
-    for violation in verdict.violations[:3]:
+    for violation in verdict.first(3):
         _say(f"{violation.invariant}: {violation.sentence}")
     _say(f"report: {Path(out) / 'report.html'}")
     if verdict.exit_code:

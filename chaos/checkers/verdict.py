@@ -51,6 +51,16 @@ class Verdict:
     def count(self, what: str, number: int = 1) -> None:
         self.checked[what] = self.checked.get(what, 0) + number
 
+    def first(self, most: int) -> list[Violation]:
+        """The first violations, each invariant's first before the second of any: a flood hides nothing."""
+        seen: set[str] = set()
+        leading: list[Violation] = []
+        others: list[Violation] = []
+        for violation in self.violations:
+            (others if violation.invariant in seen else leading).append(violation)
+            seen.add(violation.invariant)
+        return (leading + others)[:most]
+
     def by_invariant(self, names: Iterable[str]) -> dict[str, int]:
         """How often each of `names` was broken, as far as kept."""
         broken = dict.fromkeys(names, 0)

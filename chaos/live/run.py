@@ -29,7 +29,7 @@ from chaos.live.load import Load
 from chaos.live.observers import Observers
 from chaos.live.proxy import Proxy
 from chaos.live.schedule import Schedule
-from chaos.live.settle import heal, read_back
+from chaos.live.settle import heal, members_given_up, read_back
 from chaos.recording import FileRecorder, Recorder, merge
 from chaos.report import write_report
 from chaos.workload import PREFIX, record_watch
@@ -41,6 +41,7 @@ from raftkube.store.client import StoreClient
 
 _LOG_WATCH: Final = 0
 _SETTLE_S: Final = 120.0
+_SETTLE_WITHOUT_ALL_S: Final = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,12 +170,17 @@ class _LiveRun:
 
     async def _settle(self, cluster: LiveCluster, store: StoreClient, recorder: Recorder) -> None:
         started_s = trio.current_time()
-        with trio.move_on_after(_SETTLE_S) as patience:
+        given_up = await members_given_up(cluster)
+        for member, reason in given_up.items():
+            self._observe("member_ended", member=member, error=reason, expected=False)
+        # Not all can be read then, but a majority still tells what was lost.
+        patience_s = _SETTLE_WITHOUT_ALL_S if given_up else _SETTLE_S
+        with trio.move_on_after(patience_s) as patience:
             barrier = await read_back(cluster, store, recorder)
             while self._log_reached < barrier:  # noqa: ASYNC110  bounded above
                 await trio.sleep(0.05)
         if patience.cancelled_caught:
-            self._observe("unsettled", why=f"the members did not come together within {_SETTLE_S:g} s")
+            self._observe("unsettled", why=f"the members did not come together within {patience_s:g} s")
         else:
             self._observe("settled", within_s=round(trio.current_time() - started_s, 1))
 

@@ -28,6 +28,14 @@ async def heal(cluster: LiveCluster) -> None:
             await cluster.ask("stop", name)
 
 
+async def members_given_up(cluster: LiveCluster) -> dict[str, str]:
+    """The store members that ended by themselves and that nothing starts again, with the reason they gave."""
+    rows = (await cluster.ask("status"))["components"]
+    return {
+        row["name"]: str(row["reason"]) for row in rows if row["kind"] == "store" and row["phase"] == "failed"
+    }
+
+
 async def read_back(cluster: LiveCluster, store: StoreClient, recorder: Recorder) -> int:
     """A barrier write; then every key from every member, and every member's hash. The barrier's revision.
     The caller bounds it."""

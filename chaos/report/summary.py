@@ -82,7 +82,7 @@ def make_report(
         "latency_ms": latency(run.calls),
         "unknown_because": verdict.unknown_because,
         "invariants": invariants(verdict),
-        "violations": [_violation(item) for item in verdict.violations[:VIOLATIONS_SHOWN]],
+        "violations": [_violation(item) for item in verdict.first(VIOLATIONS_SHOWN)],
         "violations_found": len(verdict.violations),
         "first_violation": _first(first, run, around) if first else None,
         "faults": [_fault(*pair, run) for pair in zip(run.faults, figures, strict=True)],

@@ -116,7 +116,7 @@ def replay(path: Path) -> None:
     plan, told = _usable(lambda: read_plan(path))
     outcome = _usable(lambda: run_plan(plan))
     click.echo(Told.of(outcome).line)
-    for violation in outcome.verdict.violations[:3]:
+    for violation in outcome.verdict.first(3):
         click.echo(f"  {violation.invariant}: {violation.sentence[:400]}")
     if "trace" in told:
         same = told["trace"] == outcome.trace

@@ -204,3 +204,10 @@ def test_a_file_that_is_no_history_is_named(line: bytes) -> None:
 def test_a_record_that_cannot_be_judged_is_named(line: Json) -> None:
     with pytest.raises(HistoryError, match=r"line 2|'surprise' is not known"):
         read_history([b'{"format": 1}', orjson.dumps(line)])
+
+
+def test_what_is_shown_first_has_each_broken_promise_once_before_any_twice() -> None:
+    verdict = Verdict()
+    for invariant, sentence in (("S1b", "a"), ("S1b", "b"), ("V2", "c"), ("S1b", "d")):
+        verdict.add(invariant, sentence)
+    assert [violation.sentence for violation in verdict.first(3)] == ["a", "c", "b"]

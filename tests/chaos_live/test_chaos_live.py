@@ -112,8 +112,10 @@ def test_a_power_loss_of_all_loses_nothing(tmp_path: Path) -> None:
 def test_a_mutant_that_never_syncs_loses_writes_at_a_power_loss_of_all_and_is_caught(tmp_path: Path) -> None:
     code, report, said = run_inside(tmp_path / "run", "power-loss-all", 8, "--mutant", "skip-fsync")
     assert code == 1, said
-    assert "lost write: " in said, said[-2000:]
-    assert any(violation["invariant"] == "S2" for violation in report["violations"])
+    # What is lost as a whole is missed; after a loss by single sectors members do not take their journals.
+    broken = {(each["invariant"], each["sentence"].split(": ")[0]) for each in report["violations"]}
+    refused = [each["sentence"] for each in report["violations"] if each["invariant"] == "V2"]
+    assert ("S2", "lost write") in broken or any("is damaged at" in each for each in refused), said[-2000:]
     assert sum(fault.get("sectors_dropped", 0) for fault in report["faults"]) >= 10
 
 
