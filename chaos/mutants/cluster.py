@@ -121,9 +121,9 @@ def _any_position(original: _Original) -> _Original:
 
 def _followers_stay(original: _Original) -> _Original:
     def load(self: ResourceCache, objects: Any, revision: int) -> None:
-        followers, self._followers = self._followers, {}
+        followers, self.followers = self.followers, {}
         original(self, objects, revision)
-        self._followers = followers
+        self.followers = followers
 
     return load
 

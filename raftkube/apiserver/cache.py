@@ -12,13 +12,15 @@ mark, asked for after they arrived.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final, Protocol
+from typing import Any, Final
+from weakref import WeakValueDictionary
 
 import structlog
 import trio
 from sortedcontainers import SortedDict
 
 from raftkube.api.resource import Resource
+from raftkube.apiserver.fan_out import FanOut, Follower
 from raftkube.apiserver.storage import Storage, StorageWatch
 from raftkube.apiserver.stored import Stored, decode
 from raftkube.errors import Compacted, StoreError, WatchEnded
@@ -56,18 +58,6 @@ class CacheEvent:
         return self._deleted
 
 
-class Follower(Protocol):
-    """Who is told of a resource's changes, synchronously, by the task that applies them."""
-
-    def advance(self) -> None:
-        """There are new events."""
-        ...
-
-    def end(self) -> None:
-        """The log no longer has what this follower would need next."""
-        ...
-
-
 class ResourceCache:
     """The objects of one resource, and the events that led to them."""
 
@@ -79,7 +69,8 @@ class ResourceCache:
         self._events: list[CacheEvent] = []
         self._base = 0  # the position of _events[0]
         self._complete_after = 0  # every event above this revision is, or was, in the log
-        self._followers: dict[Follower, None] = {}  # in the order of coming, whatever their hashes
+        self.followers: dict[Follower, None] = {}  # in the order of coming, whatever their hashes
+        self.views: WeakValueDictionary[Any, Any] = WeakValueDictionary()  # of those who watch now
         self.listeners: list[Callable[[Stored | None, Stored | None], None]] = []
 
     def __len__(self) -> int:
@@ -124,11 +115,11 @@ class ResourceCache:
 
     def follow(self, follower: Follower) -> None:
         """Call `follower` from now on."""
-        self._followers[follower] = None
+        self.followers[follower] = None
 
     def unfollow(self, follower: Follower) -> None:
         """The opposite of `follow`."""
-        self._followers.pop(follower, None)
+        self.followers.pop(follower, None)
 
     def apply(self, event: Event) -> None:
         """Take one event of the store."""
@@ -159,13 +150,8 @@ class ResourceCache:
                 listener(old, None)
             for new in self._objects.values():
                 listener(None, new)
-        for follower in list(self._followers):
+        for follower in list(self.followers):
             follower.end()
-
-    def notify(self) -> None:
-        """Tell all followers that there may be something for them."""
-        for follower in list(self._followers):
-            follower.advance()
 
     def _trim(self) -> None:
         dropped = len(self._events) - self._history
@@ -188,6 +174,7 @@ class WatchCache:
         self.ready = trio.Event()
         self._advanced = trio.Event()
         self._marks = _Marks()
+        self._fan_out = FanOut()
 
     def of(self, resource: Resource) -> ResourceCache:
         """The cache of one resource."""
@@ -195,6 +182,11 @@ class WatchCache:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Load, then follow the store until cancelled; `started` once loaded."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._fan_out.run)
+            await self._keep_up(task_status)
+
+    async def _keep_up(self, task_status: trio.TaskStatus[None]) -> None:
         started = False
         while True:
             try:
@@ -266,8 +258,7 @@ class WatchCache:
 
     def _advance(self, revision: int, changed: Iterable[ResourceCache]) -> None:
         self.revision = max(self.revision, revision)
-        for cache in changed:
-            cache.notify()
+        self._fan_out.tell(changed)
         self._advanced.set()
         self._advanced = trio.Event()
 

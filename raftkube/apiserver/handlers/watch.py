@@ -14,17 +14,17 @@ from typing import Final
 import trio
 
 from raftkube.api.status import ApiError, expired
-from raftkube.apiserver.cache import CacheEvent, ResourceCache, WatchCache
+from raftkube.apiserver.cache import ResourceCache, WatchCache
 from raftkube.apiserver.call import Call
 from raftkube.apiserver.core.query import ListOptions, list_options
 from raftkube.apiserver.handlers.read import Selection, selection, wait_fresh, wait_not_older
 from raftkube.apiserver.rendering import WATCHES, EventEncoder, error_line, represent
 from raftkube.apiserver.stored import Stored
+from raftkube.apiserver.watch_view import WatchView, view_of
 from raftkube.net.http import AnyResponse, BodySender, StreamResponse
 
 TIMEOUT_MIN_S: Final = 1_800
 BOOKMARK_PERIOD_S: Final = 60.0
-_CHUNK_EVENTS: Final = 256
 _CHUNK_BYTES: Final = 1024 * 1024
 
 
@@ -34,9 +34,11 @@ async def watch(call: Call) -> AnyResponse:
     form = represent(call.headers.get("accept"), WATCHES)
     options = list_options(call.params, watch=True)
     chosen = selection(call.resource, call.info.namespace, options, call.info.name)
-    encoder = EventEncoder(call.resource, form, call.params.get("includeObject", ""))
+    include = call.params.get("includeObject", "")
+    encoder = EventEncoder(call.resource, form, include)
     await _settle(call, options)
-    watcher = _Watcher(call, options, chosen, encoder)
+    view = view_of(call.parts.cache.of(call.resource), call.resource, chosen, form, include)
+    watcher = _Watcher(call, options, chosen, encoder, view)
     return StreamResponse(200, watcher.run)
 
 
@@ -55,13 +57,16 @@ class _Ended(Exception):
 class _Watcher:
     """One client's place in the log of a resource."""
 
-    def __init__(self, call: Call, options: ListOptions, chosen: Selection, encoder: EventEncoder) -> None:
+    def __init__(
+        self, call: Call, options: ListOptions, chosen: Selection, encoder: EventEncoder, view: WatchView
+    ) -> None:
         self._cache: WatchCache = call.parts.cache
         self._log: ResourceCache = self._cache.of(call.resource)
         self._clock = call.parts.clock
         self._options = options
         self._chosen = chosen
         self._encoder = encoder
+        self._view = view
         timeout_s = options.timeout_s
         if not timeout_s or timeout_s < 0:
             timeout_s = int(TIMEOUT_MIN_S * (1 + call.parts.rng.random()))
@@ -197,22 +202,9 @@ class _Watcher:
 
     def _next_chunk(self) -> bytes:
         """What is due next, joined; moves the cursor. Raises _Ended: the log no longer has it."""
-        events = self._log.events_from(self._position, _CHUNK_EVENTS)
-        if events is None:
+        chunk = self._view.chunk(self._position, header=self._encoder.header, now=self._clock.wall())
+        if chunk is None:
             raise _Ended
-        self._position += len(events)
-        if not events:
-            return b""
-        now = self._clock.wall()
-        lines = [line for event in events if (line := self._line(event, now)) is not None]
-        return b"".join(lines)
-
-    def _line(self, event: CacheEvent, now: float) -> bytes | None:
-        """What this client is to see of an event: objects come into and leave its sight."""
-        stored = event.new or event.old
-        if stored is None or not stored.key.startswith(self._chosen.prefix):
-            return None
-        was = event.old is not None and self._chosen.matches(event.old)
-        if event.new is not None and self._chosen.matches(event.new):
-            return self._encoder.event(event, "MODIFIED" if was else "ADDED", event.new, now)
-        return self._encoder.event(event, "DELETED", event.deleted, now) if was else None
+        self._position = chunk.end
+        self._encoder.header = chunk.header
+        return chunk.data
