@@ -88,6 +88,15 @@ class ResourceCache:
         keys = self._objects.irange(prefix, prefix_end(prefix), inclusive=(True, False))
         return [self._objects[key] for key in keys]
 
+    def keys(self, start: bytes, end: bytes) -> Iterator[bytes]:
+        """Of [start, end), in order; not to be changed meanwhile."""
+        found: Iterator[bytes] = self._objects.irange(start, end, inclusive=(True, False))
+        return found
+
+    def count(self, start: bytes, end: bytes) -> int:
+        """How many objects have keys in [start, end)."""
+        return int(self._objects.bisect_left(end) - self._objects.bisect_left(start))
+
     @property
     def end_position(self) -> int:
         """Where the next event will stand."""

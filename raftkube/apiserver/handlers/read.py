@@ -1,7 +1,9 @@
 """get and list.
 
 A list without resourceVersion is linearizable: the cache first catches up with the store. Pages after the
-first, and exact revisions, come from the store itself at that revision.
+first come from the cache, too, as it was at the first one's revision, once the store has said that this
+revision is not compacted. Where the cache's log does not go back so far they come from the store itself at
+that revision, as do exact revisions.
 Source: k8s.io/kubernetes API concepts ("Resource versions"), k8s.io/apiserver/pkg/storage/cacher.
 """
 
@@ -21,6 +23,7 @@ from raftkube.apiserver.core import continuation
 from raftkube.apiserver.core.continuation import Continuation, continuation_expired
 from raftkube.apiserver.core.query import MATCH_EXACT, ListOptions, list_options, parse_resource_version
 from raftkube.apiserver.errors import from_store
+from raftkube.apiserver.past import page_at
 from raftkube.apiserver.rendering import LISTS, OBJECTS, list_response, object_response, represent
 from raftkube.apiserver.stored import Stored, decode
 from raftkube.errors import Compacted, FutureRevision, StoreError
@@ -180,6 +183,9 @@ async def _continued(call: Call, options: ListOptions, chosen: Selection) -> Pag
     token = continuation.decode(options.continue_, prefix)
     revision = 0 if token.revision == continuation.INCONSISTENT else token.revision
     try:
+        page = await _from_past(call, chosen, token.start, revision=revision, limit=options.limit)
+        if page is not None:
+            return page
         return await _read_store(call, chosen, token.start, revision=revision, limit=options.limit)
     except Compacted as error:
         raise continuation_expired(token, prefix) from error
@@ -187,6 +193,19 @@ async def _continued(call: Call, options: ListOptions, chosen: Selection) -> Pag
         raise too_large_resource_version(revision, int(error.fields.get("revision", 0))) from error
     except StoreError as error:
         raise from_store(error) from error
+
+
+async def _from_past(
+    call: Call, chosen: Selection, start: bytes, *, revision: int, limit: int
+) -> Page | None:
+    """A page out of the cache at an earlier revision; None if only the store can tell. Raises StoreError."""
+    cache = call.parts.cache
+    if not revision or revision > cache.revision:
+        return None
+    await call.parts.storage.range(Range(start, revision=revision))  # Compacted, as the page itself would be
+    end = prefix_end(chosen.prefix)
+    found = page_at(cache.of(call.resource), start, end, revision=revision, limit=limit, keep=chosen.matches)
+    return None if found is None else Page(found.items, revision, found.next_start, found.remaining)
 
 
 async def _from_store(call: Call, chosen: Selection, start: bytes, *, revision: int, limit: int) -> Page:
