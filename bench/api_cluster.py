@@ -88,7 +88,8 @@ class ApiCluster:
     def request(self, method: str, path: str, body: Any = None, *, number: int = 0) -> dict[str, Any]:
         """One request of its own connection, for what is not measured. Raises Violation: refused."""
         connection = self._connection(number)
-        headers = {"Content-Type": "application/json"}
+        kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
+        headers = {"Content-Type": kind}
         try:
             connection.request(method, path, None if body is None else orjson.dumps(body), headers)
             answer = connection.getresponse()

@@ -67,6 +67,19 @@ def api_watch(out: str | None, seed: int | None, **options: Any) -> None:
     _run("api-watch", chosen, lambda: measure_watch(chosen, _say), out, "rate")
 
 
+@click.command("api-idle")
+@click.option("--watchers", type=click.IntRange(1, 18_000), default=2_000, show_default=True)
+@click.option("--generators", type=click.IntRange(1, 64), default=2, show_default=True,
+              help="Processes that the watches are split over.")  # fmt: skip
+@_shared
+def api_idle(out: str | None, seed: int | None, **options: Any) -> None:
+    """What idle watches cost, and how soon they are served again when their API server is killed."""
+    from bench.api_idle import IdleOptions, measure_idle
+
+    chosen = IdleOptions(seed=_seed(seed), **options)
+    _run("api-idle", chosen, lambda: measure_idle(chosen, _say), out, "reconnected_s")
+
+
 def _run(bench: str, options: Any, measure: Callable[[], list[dict[str, Any]]], out: str | None,
          figure: str) -> None:  # fmt: skip
     """Measure, print a line a side, and write the report."""
@@ -119,4 +132,4 @@ def _say(text: str) -> None:
     click.echo(f"bench: {text}", err=True)
 
 
-COMMANDS = (api_list, api_watch)
+COMMANDS = (api_list, api_watch, api_idle)

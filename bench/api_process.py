@@ -1,7 +1,7 @@
 """Load generators of the API benches: processes that are told a job, and more on the way, and report back.
 
 `python -m bench.api_process KIND`: the job as a line of JSON on standard input, reports as lines on standard
-output. KIND is list, watch, write or bare.
+output. KIND is a key of `KINDS`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from bench.errors import BenchError, Violation
 
 KINDS: Final = {
     "list": "bench.api_lister", "watch": "bench.api_watchers", "write": "bench.api_writer",
-    "bare": "bench.api_bare",
+    "bare": "bench.api_bare", "idle": "bench.api_sleepers", "lease": "bench.api_lease",
 }  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import orjson
 import pytest
@@ -18,6 +19,7 @@ from bench.api_lister import _Check
 from bench.api_pods import View
 from bench.api_process import Worker
 from bench.api_progress import Progress
+from bench.api_sleepers import Sleepers
 from bench.api_watch import check_streams, percentiles
 from bench.api_watchers import Stream, fingerprint
 from bench.errors import BenchError, Violation
@@ -241,3 +243,35 @@ def test_a_short_run_verifies_what_it_counts(tmp_path: Path, arguments: list[str
         assert run["ratio"] == pytest.approx(run["ours"][figure] / run["bare"][figure], abs=0.001)
     assert len(report["runs"]) == (2 if arguments[0] == "api-list" else 1)
     assert "times the bare loop's" in done.stdout.decode()
+
+
+@pytest.mark.e2e
+def test_idle_watches_are_served_again_when_their_server_is_killed(tmp_path: Path) -> None:
+    out = tmp_path / "report.json"
+    command = [
+        sys.executable,
+        "-m",
+        "bench",
+        "api-idle",
+        "--watchers",
+        "20",
+        "--seconds",
+        "0.5",
+        "--repeat",
+        "1",
+    ]
+    command += ["--out", str(out), "--data-dir", str(tmp_path / "data")]
+    done = subprocess.run(command, capture_output=True, check=False, timeout=180)
+    assert done.returncode == 0, done.stderr.decode()
+    (run,) = orjson.loads(out.read_bytes())["runs"]
+    assert run["ours"]["lease_renewals"] > 0
+    assert run["ours"]["kb_each"] > 0
+    assert run["ratio"] == pytest.approx(
+        run["ours"]["reconnected_s"] / run["bare"]["reconnected_s"], abs=0.001
+    )
+
+
+def test_an_idle_watch_must_not_end_while_its_server_lives() -> None:
+    sleepers = Sleepers({"endpoints": [], "path": "/", "watchers": 1})
+    with pytest.raises(Violation, match="closed an idle watch"):
+        sleepers._sleepers[0]._on_data(Mock(), b"")
