@@ -8,7 +8,7 @@ from typing import Any, Final
 import trio
 
 from chaos.mutants.mutant import Mutant
-from raftkube.store.server import catch_up, session
+from raftkube.store.server import past, session
 from raftkube.store.server.hub import Hub
 from raftkube.store.server.watch_log import GroupLog, Router
 from raftkube.wire.frames import pack
@@ -19,12 +19,12 @@ Function = Callable[..., Any]
 
 def _join_too_soon(original: Function) -> Function:
     async def join(machine: Any, hub: Hub, watcher: Any, outbox: Any, after: int) -> None:
-        asked = watcher.request
         if after > hub.revision:
             hub.join_at(watcher, after + 1)
             return
-        batch = machine.core.events_between(after, asked.key, asked.range_end, 512)
-        frames, _ = catch_up._frames(batch, watcher.selector, pack([asked.watch_id]))
+        frames = hub.past.slice(machine.core, watcher.selector, after).frames(
+            pack([watcher.request.watch_id])
+        )
         if frames:
             await outbox.send_wait(frames)
         await trio.lowlevel.checkpoint()
@@ -34,22 +34,22 @@ def _join_too_soon(original: Function) -> Function:
 
 
 def _last_twice(original: Function) -> Function:
-    def frames(batch: Any, selector: Any, ids: bytes) -> tuple[bytes, int]:
+    def encode(batch: Any, selector: Any) -> past.Slice:
         if len(batch.revisions) > 40:
             batch = batch._replace(revisions=(*batch.revisions, batch.revisions[-1]))
-        return original(batch, selector, ids)  # type: ignore[no-any-return]
+        return original(batch, selector)  # type: ignore[no-any-return]
 
-    return frames
+    return encode
 
 
 def _cut_the_last(original: Function) -> Function:
-    def frames(batch: Any, selector: Any, ids: bytes) -> tuple[bytes, int]:
+    def encode(batch: Any, selector: Any) -> past.Slice:
         if len(batch.revisions) > 20 and len(batch.revisions[-1][1]) > 1:
             revision, events = batch.revisions[-1]
             batch = batch._replace(revisions=(*batch.revisions[:-1], (revision, events[:-1])))
-        return original(batch, selector, ids)  # type: ignore[no-any-return]
+        return original(batch, selector)  # type: ignore[no-any-return]
 
-    return frames
+    return encode
 
 
 def _mark_ahead(original: Function) -> Function:
@@ -82,9 +82,9 @@ MUTANTS: Final = (
            ((session, "catch_up", _join_too_soon),), "link,kill,stop", _WATCHES,
            doubt="nothing is applied in the one turn of the loop that lies between"),
     Mutant("catch-up-repeats", "after more than forty revisions of the past the last comes twice",
-           ((catch_up, "_frames", _last_twice),), "link,kill", _WATCHES),
+           ((past, "_encode", _last_twice),), "link,kill", _WATCHES),
     Mutant("catch-up-cuts", "of a catch-up of more than twenty revisions the last event is missing",
-           ((catch_up, "_frames", _cut_the_last),), "link,kill", _WATCHES),
+           ((past, "_encode", _cut_the_last),), "link,kill", _WATCHES),
     Mutant("mark-ahead", "a progress mark names the revision after the newest",
            ((Hub, "_send_marks", _mark_ahead),), "kill", _WATCHES),
     Mutant("range-without-start", "a watch of a range does not see the first key of it",

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from raftkube.errors import Compacted
 from raftkube.store.core import StateMachine
-from raftkube.store.server import catch_up as catching_up
-from raftkube.store.server import hub
+from raftkube.store.server import hub, past
 from raftkube.store.server.catch_up import catch_up
 from raftkube.store.server.hub import Hub, Watcher
 from raftkube.store.server.machine import StoreMachine
@@ -297,7 +296,7 @@ def test_every_watcher_sees_each_event_once_in_order_and_whole_revisions(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hub, "_DIRECT_MAX", direct_max)
         patch.setattr(hub, "_SLICE", 1)
-        patch.setattr(catching_up, "_EVENTS_PER_SLICE", 2)
+        patch.setattr(past, "_EVENTS_PER_SLICE", 2)
         often = ServerSettings(progress_interval_s=0.5)
         trio.run(in_world, body, often, clock=trio.testing.MockClock(autojump_threshold=0))
 

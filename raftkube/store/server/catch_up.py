@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
-
-import trio
-
 from raftkube.net.outbox import Outbox
-from raftkube.store.core import EventBatch
 from raftkube.store.server.hub import Hub, Watcher
 from raftkube.store.server.machine import StoreMachine
-from raftkube.store.server.watch_log import EncodedEvent, Item, Selector, make_segment
 from raftkube.types import Revision
 from raftkube.wire.frames import pack
-
-_EVENTS_PER_SLICE: Final = 512
 
 
 async def catch_up(machine: StoreMachine, hub: Hub, watcher: Watcher, outbox: Outbox, after: int) -> None:
@@ -23,38 +15,23 @@ async def catch_up(machine: StoreMachine, hub: Hub, watcher: Watcher, outbox: Ou
     Raises Compacted: the history it needs is gone; nothing of a revision was sent in part. Cancelled:
     the watcher has not joined.
     """
-    asked, ids = watcher.request, pack([watcher.request.watch_id])
-    while True:
-        if after > hub.revision:
-            hub.join_at(watcher, after + 1)
-            return
-        batch = machine.core.events_between(Revision(after), asked.key, asked.range_end, _EVENTS_PER_SLICE)
-        frames, count = _frames(batch, watcher.selector, ids)
-        after = batch.through
-        hub.events_sent += count
-        if frames and not outbox.try_send(frames):
-            await outbox.send_wait(frames)
-        elif after >= hub.revision:  # no await since the history was read: nothing can lie between
-            hub.join(watcher)
-            return
-        await trio.lowlevel.checkpoint()
-
-
-def _frames(batch: EventBatch, selector: Selector, ids: bytes) -> tuple[bytes, int]:
-    """With how many events are in them."""
-    items = []
-    for revision, events in batch.revisions:
-        chosen = tuple([EncodedEvent(e).encoding(selector.prev_kv) for e in events if selector.wants(e)])
-        if chosen:
-            items.append(Item(revision, chosen, 0))
-    frames = []
-    start = count = 0
-    while start < len(items):
-        segment = make_segment(items[start:], start)
-        frames.append(segment.frame(ids))
-        count += segment.event_count
-        start = segment.end
-    return b"".join(frames), count
+    ids = pack([watcher.request.watch_id])
+    with hub.past.reading():
+        while True:
+            async with hub.past.turn:
+                if after > hub.revision:
+                    hub.join_at(watcher, after + 1)
+                    return
+                piece = hub.past.slice(machine.core, watcher.selector, after)
+                after = piece.through
+                hub.events_sent += piece.event_count
+                frames = piece.frames(ids)
+                taken = not frames or outbox.try_send(frames)
+                if taken and after >= hub.revision:  # no await since it was read: nothing can lie between
+                    hub.join(watcher)
+                    return
+            if not taken:
+                await outbox.send_wait(frames)
 
 
 def check_start(machine: StoreMachine, start_revision: int) -> None:

@@ -23,6 +23,7 @@ import trio
 
 from raftkube.clock import Clock
 from raftkube.errors import StoreError, WatchEnded
+from raftkube.store.server.past import Past
 from raftkube.store.server.settings import ServerSettings
 from raftkube.store.server.watch_log import EncodedEvent, GroupLog, Router, Selector
 from raftkube.wire.frames import pack
@@ -124,6 +125,7 @@ class Hub:
 
     def __init__(self, settings: ServerSettings, clock: Clock, revision: int) -> None:
         self.revision = revision
+        self.past = Past()  # for those that catch up
         self._settings = settings
         self._clock = clock
         self._router = Router()
@@ -214,6 +216,7 @@ class Hub:
     def reset(self, revision: int) -> None:
         """The state was replaced by a snapshot: every watcher goes on from the history."""
         restarted = []
+        self.past.forget()
         for _, subscriptions in list(self._groups.values()):
             for subscription in list(subscriptions):
                 after = self._complete(subscription)
