@@ -131,6 +131,13 @@ class Loop:
         connection.blocked = self._blocked
         self._epoll.register(connection.fd, select.EPOLLIN)
 
+    def remove(self, connection: Source) -> None:
+        """Wait for it no more; it is not closed."""
+        self._epoll.unregister(connection.fd)
+        del self._connections[connection.fd]
+        self._writing.discard(connection.fd)
+        self._blocked.discard(connection.fd)
+
     def pause(self, connection: Source) -> None:
         """Read `connection` no more, until `resume`."""
         self._epoll.modify(connection.fd, 0)
@@ -144,7 +151,7 @@ class Loop:
             select.select([self._epoll], [], [], timeout_s)
             timeout_s = 0.0
         for fd, event in self._epoll.poll(timeout_s, 4096):
-            connection = self._connections[fd]
+            connection = self._connections[fd]  # one that is removed removes itself only
             if event & select.EPOLLOUT:
                 connection.flush()
             if event & ~select.EPOLLOUT:

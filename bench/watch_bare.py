@@ -28,8 +28,9 @@ _EVENT_PUT: Final = 0
 class BareWatcher:
     """One accepted connection and what its socket did not take."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, on_gone: Callable[[BareWatcher], None]) -> None:
         self._sock = sock
+        self._on_gone = on_gone
         self.fd = sock.fileno()
         self.blocked: set[int] = set()
         self._out = bytearray()
@@ -80,11 +81,13 @@ class BareWatcher:
         self.send(out)
 
     def readable(self) -> None:
-        """Raises ConnectionError: the reader is gone."""
+        """Raises ConnectionError: the reader is gone too soon."""
         try:
             self._take(self._sock.recv(262_144))
         except (BlockingIOError, ssl.SSLWantReadError):
             pass
+        except ConnectionError:
+            self._on_gone(self)
 
     def close(self) -> None:
         self._sock.close()
@@ -94,6 +97,7 @@ class BareLoop:
     """Listens, takes `connections` readers, and sends. A write is done once it was handed to the sockets."""
 
     in_flight = 0
+    finished = False  # every reader may go as soon as it has all
 
     def __init__(
         self, job: WriterJob, loop: Loop, payload: Callable[[float], tuple[int, bytes, bytes]]
@@ -122,7 +126,7 @@ class BareLoop:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._context:
                 sock = self._context.wrap_socket(sock, server_side=True)
-            watcher = BareWatcher(sock)
+            watcher = BareWatcher(sock, self._gone)
             watcher.greet()
             accepted.append(watcher)
             self._loop.add(watcher)
@@ -132,6 +136,11 @@ class BareLoop:
         for watcher in accepted:
             for end, ids in watcher.watches.items():
                 self._watchers.setdefault(end, []).append((watcher, msgpack.packb(ids)))
+
+    def _gone(self, watcher: BareWatcher) -> None:
+        if not self.finished:
+            raise ConnectionError("a reader is gone")
+        self._loop.remove(watcher)
 
     def put(self, dues: list[float]) -> None:
         """Send the events of these writes, those of one prefix together."""

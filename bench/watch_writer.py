@@ -143,7 +143,12 @@ class Writer:
 
     def linger(self) -> None:
         """The bare loop goes on sending what sockets did not take, until it is ended."""
-        while self._bare:
+        if self._bare is None:
+            return
+        self._bare.finished = True
+        for reader in self._readers:
+            self._loop.remove(reader)
+        while True:
             self._loop.turn(0.5)
 
     def _first_revision(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +13,11 @@ import orjson
 import pytest
 
 from bench.errors import BenchError
+from bench.loop import Loop
 from bench.machine import check_descriptors
 from bench.plot import draw_report
 from bench.usage import machine_cpu_s, usage
+from bench.watch_bare import BareWatcher
 from bench.watch_job import Pace, WatchLoad, prefixes
 from bench.watch_measure import Server, measure
 from bench.watch_run import report_case
@@ -138,6 +141,34 @@ def test_the_bare_loop_feeds_verified_watchers(shape: dict[str, Any]) -> None:
     assert told["verified"] > 0
     assert told["rate"] > 0
     assert told["verified"] % (load.watchers // load.prefixes) == 0
+
+
+def test_a_reader_may_go_while_the_bare_loop_still_feeds_another() -> None:
+    """Their ends are told apart: what is sent to the slower one is not lost with the faster one's process."""
+    loop, gone = Loop(), []
+    ours, theirs = socket.socketpair()
+    kept_ours, kept_theirs = socket.socketpair()
+    for sock in (ours, kept_ours):
+        sock.setblocking(False)
+
+    def on_gone(watcher: BareWatcher) -> None:
+        gone.append(watcher)
+        loop.remove(watcher)
+
+    first, second = BareWatcher(ours, on_gone), BareWatcher(kept_ours, on_gone)
+    loop.add(first)
+    loop.add(second)
+    data = bytes(4_000_000)
+    second.send(data)
+    theirs.close()
+    got = 0
+    while got < len(data):
+        loop.turn(0.0)
+        got += len(kept_theirs.recv(1_000_000))
+    assert gone == [first]
+    loop.close()
+    for sock in (ours, kept_theirs):
+        sock.close()
 
 
 @pytest.mark.e2e
