@@ -320,6 +320,12 @@ class SimConnection:
                 await self._park()
             waited = True
 
+    @property
+    def peer_closed(self) -> bool:
+        other = self.other
+        hidden = other.stalled or self._network.is_cut(self.remote, self.local)
+        return self.dead or (other._ended and not hidden and other._last_at <= trio.current_time())
+
     async def _park(self) -> None:
         """Until `wake`."""
         self._reader = trio.lowlevel.current_task()

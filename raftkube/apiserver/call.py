@@ -59,4 +59,4 @@ class Call:
         Raises ApiError: a control identity sent no good fencing token.
         """
         fence = self.parts.fences.of(self.user, self.info, self.headers, created=created)
-        return Guard((fence.check(),) if fence else (), dry_run)
+        return Guard((fence.check(),) if fence else (), dry_run, self.request.client_gone)

@@ -146,6 +146,7 @@ class ObjectStore:
             if change is None:
                 return Changed(stored)
             return Changed(_as_stored(stored, change.obj, stored.revision), change.remove)
+        guard.check_client()
         checks = (*guard.checks, *change.checks)
         if change.remove:
             writes: tuple[Write, ...] = (DeleteRange(stored.key), *change.writes)
@@ -171,6 +172,7 @@ class ObjectStore:
                 raise Stale(KeyValue(key, b"", 0, 0, 0, 0))
             return Stored(key, change.obj, 0, 0, 0)
         lease = await self._lease_for(resource, change.obj)
+        guard.check_client()
         try:
             writes = (Put(key, value, lease), *change.writes)
             result = await self._commit(key, 0, writes, guard.checks)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from raftkube.api.status import ApiError
@@ -22,14 +22,24 @@ class Check(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """What applies to every transaction of one request. dry_run: nothing is written."""
+    """What applies to every transaction of one request. dry_run: nothing is written. client_gone: whether
+    nobody waits for the answer any more."""
 
     checks: tuple[Check, ...] = ()
     dry_run: bool = False
+    client_gone: Callable[[], bool] = lambda: False
 
     def plus(self, *checks: Check) -> Guard:
         """With further checks."""
-        return Guard((*self.checks, *checks), self.dry_run)
+        return replace(self, checks=(*self.checks, *checks))
+
+    def check_client(self) -> None:
+        """A client that has hung up may have made its request elsewhere: what it asked for here is not
+        begun any more. Raises ApiError 504."""
+        if self.client_gone():
+            raise ApiError(
+                504, "Timeout", "the client closed the connection before its request was carried out"
+            )
 
 
 class Stale(Exception):

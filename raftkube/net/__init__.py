@@ -120,6 +120,12 @@ class Connection(Protocol):
         """At least one byte, at most `max_bytes`; b"" at the end of the stream."""
         ...
 
+    @property
+    def peer_closed(self) -> bool:
+        """Whether the other end is known to send nothing more, whatever still waits to be read. Never
+        waits and never raises."""
+        ...
+
     def abort(self) -> None:
         """Close now, without ceremony and without waiting. Idempotent."""
         ...

@@ -7,6 +7,7 @@ has no such send, and the watch hub needs one.
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 from typing import Any, Final
@@ -123,6 +124,16 @@ class SocketConnection:
                 raise self._break(error) from error
             except OSError as error:
                 raise self._break(error) from error
+
+    @property
+    def peer_closed(self) -> bool:
+        if self._closed or self._broken:
+            return True
+        if not hasattr(select, "POLLRDHUP"):  # as on macOS: what is not known is not claimed
+            return False
+        poll = select.poll()
+        poll.register(self._sock, select.POLLRDHUP)
+        return bool(poll.poll(0))
 
     def abort(self) -> None:
         if not self._closed:

@@ -9,10 +9,15 @@ from typing import Protocol
 from raftkube.net import Connection, PeerIdentity
 
 
+def _never() -> bool:
+    return False
+
+
 @dataclass(slots=True)
 class Request:
     """One request. `path` is percent-decoded and without the query; `raw_path` as it came; header names
-    are lower-case, repeated ones joined by ", "."""
+    are lower-case, repeated ones joined by ", ". client_gone: whether nobody waits for
+    the answer any more."""
 
     method: str
     path: str
@@ -22,6 +27,7 @@ class Request:
     peer: PeerIdentity | None = None
     raw_path: str = ""
     remote: str = ""
+    client_gone: Callable[[], bool] = _never
 
 
 @dataclass(slots=True)

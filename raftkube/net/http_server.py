@@ -241,6 +241,7 @@ class _Conversation:
         request: Request | None = None
         try:
             request = to_request(parsed, self._connection.peer)
+            request.client_gone = self._client_gone
             return await self._server.handler(request)
         except ApiError as error:
             return error_response(error)
@@ -248,6 +249,9 @@ class _Conversation:
             path = request.path if request else parsed.head.target
             log.exception("request_failed", method=parsed.head.method, path=path)
             return error_response(internal_error("the server failed on this request; its log says why"))
+
+    def _client_gone(self) -> bool:
+        return self._connection.peer_closed
 
     def _head(
         self, status: int, content_type: str, headers: list[tuple[str, str]], framing: bytes, *, close: bool

@@ -77,6 +77,19 @@ async def test_the_end_of_a_stream(network: Network) -> None:
     client.abort()  # twice is fine
 
 
+async def test_a_peer_that_has_closed_is_known_before_all_is_read(network: Network) -> None:
+    client, server = await _pair(network)
+    await client.send_all(b"last")
+    assert not server.peer_closed
+    await client.aclose()
+    with trio.fail_after(20):
+        while not server.peer_closed:  # noqa: ASYNC110  its bytes are on their way
+            await trio.sleep(0.01)
+    assert await _read(server, 4) == b"last"
+    assert client.peer_closed  # closed here: nothing more comes
+    await server.aclose()
+
+
 async def test_nobody_listens(network: Network) -> None:
     listener = await network.listen(Address("127.0.0.1", 0), None)
     await listener.aclose()
