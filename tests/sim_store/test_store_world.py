@@ -257,7 +257,13 @@ def test_a_planted_bug_is_found_and_its_plan_shrinks() -> None:
     assert run_plan(shrunk.plan).trace == shrunk.outcome.trace
 
 
-@pytest.mark.parametrize("file", sorted(SEEDS.glob("*.json")), ids=lambda file: file.stem)
+def _plans() -> Iterator[Any]:
+    for file in sorted(SEEDS.glob("*.json")):
+        slow = file.stem.startswith("cluster-") and file.stem != "cluster-create-in-doubt"
+        yield pytest.param(file, id=file.stem, marks=pytest.mark.long if slow else ())
+
+
+@pytest.mark.parametrize("file", _plans())
 def test_what_once_failed_is_valid_now(file: Path) -> None:
     """Each is a plan under which the product broke a promise (docs/BUGS.md tells the stories)."""
     plan, _ = read_plan(file)
