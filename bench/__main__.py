@@ -1,6 +1,6 @@
 """`python -m bench`: figures of raftkube, beside a real etcd in the same run.
 
-Exit codes: 0 measured, 1 a side did not do what is counted, 2 it cannot run as asked.
+Exit codes: 0 measured, 1 a side did not do what is counted, 2 it cannot run as asked, 143 ended by SIGTERM.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import click
 
 from bench import api_commands, watch_command
 from bench.choices import choose_seed, compared, print_comparison, say, write_file, write_json
+from bench.ending import Ending, stop_children
 from bench.errors import BenchError, Violation
 
 
@@ -225,6 +226,18 @@ def _row(case: str, name: str, side: dict[str, Any]) -> tuple[str, ...]:
 
 
 def main() -> None:
+    """The command; whatever ends it, a signal too, nothing that it started outlives it."""
+    ending = Ending()
+    ending.install()
+    try:
+        _run_command()
+    finally:
+        stop_children()
+        if ending.told:  # not what it became on its way, say in trio
+            sys.exit(ending.exit_code)
+
+
+def _run_command() -> None:
     """Every wrong input is one sentence and exit code 2."""
     try:
         cli.main(prog_name="python -m bench", standalone_mode=False)

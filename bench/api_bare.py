@@ -1,7 +1,8 @@
 """A bare TLS socket loop: what this machine can do with the same bytes, without an API server.
 
-It knows no HTTP beyond the end of a request. body: answers each request with the same bytes. replay: waits
-for all watchers, then sends each of them the same chunks, one after another. accept: a head, and silence.
+It knows no HTTP beyond the end of a request. body: answers each request with the same bytes, one connection
+after another. answer: the same for many connections at once, once it has a request to its last byte. replay:
+waits for all watchers, then sends each of them the same chunks, one after another. accept: a head and silence.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ def run(job: dict[str, Any], orders: Orders) -> None:
     data = Path(job["file"]).read_bytes() if job.get("file") else b""
     if job["mode"] == "body":
         _serve_body(listener, context, data)
+    elif job["mode"] == "answer":
+        _Answering(listener, context, _answer_of(data)).serve()
     elif job["mode"] == "accept":
         _accept(listener, context)
     else:
@@ -37,7 +40,7 @@ def run(job: dict[str, Any], orders: Orders) -> None:
 
 def _serve_body(listener: socket.socket, context: ssl.SSLContext, body: bytes) -> None:
     """One connection after another, each request answered with `body`; until killed."""
-    answer = memoryview(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+    answer = memoryview(_answer_of(body))
     while True:
         sock, _ = listener.accept()
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -45,6 +48,83 @@ def _serve_body(listener: socket.socket, context: ssl.SSLContext, body: bytes) -
             while tls.recv(65_536):
                 for start in range(0, len(answer), _PIECE):
                     tls.sendall(answer[start : start + _PIECE])
+
+
+def _answer_of(body: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+
+
+class _Answering:
+    """Many connections, whose clients have one request each on the way; until killed."""
+
+    def __init__(self, listener: socket.socket, context: ssl.SSLContext, answer: bytes) -> None:
+        self._listener = listener
+        self._context = context
+        self._answer = answer
+        self._poll = select.epoll()
+        self._socks: dict[int, ssl.SSLSocket] = {}
+        self._open: set[int] = set()
+        self._requests: dict[int, bytes] = {}  # what has come of one
+
+    def serve(self) -> None:
+        self._listener.setblocking(False)
+        self._poll.register(self._listener, select.EPOLLIN)
+        while True:
+            for fd, _ in self._poll.poll():
+                if fd == self._listener.fileno():
+                    _accept_one(self._listener, self._context, self._poll, self._socks)
+                else:
+                    self._step(fd)
+
+    def _step(self, fd: int) -> None:
+        tls = self._socks[fd]
+        try:
+            if fd not in self._open:
+                tls.do_handshake()
+                self._open.add(fd)
+            data = tls.recv(_PIECE)
+        except ssl.SSLWantReadError:
+            return
+        except OSError:  # it has gone in the middle of something
+            data = b""
+        if not data:
+            self._forget(fd)
+            return
+        while tls.pending():
+            data += tls.recv(_PIECE)
+        request = self._requests.pop(fd, b"") + data
+        if request_is_whole(request):
+            _send_all(tls, self._answer)
+        else:
+            self._requests[fd] = request
+
+    def _forget(self, fd: int) -> None:
+        self._poll.unregister(fd)
+        self._socks.pop(fd).close()
+        self._open.discard(fd)
+        self._requests.pop(fd, None)
+
+
+def request_is_whole(data: bytes) -> bool:
+    """Whether a request's last byte has come, its body included."""
+    end = data.find(b"\r\n\r\n")
+    if end < 0:
+        return False
+    _, given, after = data[: end + 2].lower().partition(b"\r\ncontent-length:")
+    length = int(after[: after.find(b"\r\n")]) if given else 0
+    return len(data) >= end + 4 + length
+
+
+def _send_all(tls: ssl.SSLSocket, data: bytes) -> None:
+    """Most answers fit into the socket; for the rest of a large one it is waited, as its client reads."""
+    try:
+        sent = tls.send(data)
+    except ssl.SSLWantWriteError:
+        sent = 0
+    if sent < len(data):
+        tls.setblocking(True)
+        tls.sendall(data[sent:])
+        tls.setblocking(False)
 
 
 def _accept(listener: socket.socket, context: ssl.SSLContext, count: int = 0) -> list[ssl.SSLSocket]:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
+
+from bench.errors import BenchError
+
+_VERBS: Final = ("get", "list", "create", "update", "patch", "delete")
 
 
 def _shared(command: Callable[..., None]) -> Callable[..., None]:
@@ -80,6 +84,27 @@ def api_idle(out: str | None, seed: int | None, **options: Any) -> None:
     _run("api-idle", chosen, lambda: measure_idle(chosen, _say), out, "reconnected_s")
 
 
+@click.command("api-rates")
+@click.option("--verb", "verbs", type=click.Choice(_VERBS), multiple=True, default=_VERBS,
+              show_default=True)  # fmt: skip
+@click.option("--servers", type=click.IntRange(1, 9), multiple=True, default=(1, 2, 3), show_default=True,
+              help="API servers, which the clients are spread over.")  # fmt: skip
+@click.option("--clients", type=click.IntRange(1, 1_000), default=32, show_default=True,
+              help="Each asks one thing after another on a connection that stays.")  # fmt: skip
+@click.option("--generators", type=click.IntRange(1, 64), default=2, show_default=True,
+              help="Processes that the clients are split over.")  # fmt: skip
+@click.option("--object-bytes", type=click.IntRange(1, 1_000_000), default=1_100, show_default=True)
+@_shared
+def api_rates(out: str | None, seed: int | None, **options: Any) -> None:
+    """Gets, lists and writes of pods a second, and how long each took; every answer is verified."""
+    from bench.api_rates import RateOptions, measure_rates
+
+    chosen = RateOptions(seed=_seed(seed), **options)
+    if (most := max(chosen.servers)) > chosen.clients:
+        raise BenchError(f"--clients {chosen.clients} is less than --servers {most}: some had nothing to do")
+    _run("api-rates", chosen, lambda: measure_rates(chosen, _say), out, "rate")
+
+
 def _run(bench: str, options: Any, measure: Callable[[], list[dict[str, Any]]], out: str | None,
          figure: str) -> None:  # fmt: skip
     """Measure, print a line a side, and write the report."""
@@ -132,4 +157,4 @@ def _say(text: str) -> None:
     click.echo(f"bench: {text}", err=True)
 
 
-COMMANDS = (api_list, api_watch, api_idle)
+COMMANDS = (api_list, api_watch, api_idle, api_rates)

@@ -26,10 +26,15 @@ def get(path: str, *, accept: str = FORMS["json"]) -> bytes:
     return f"GET {path} HTTP/1.1\r\nHost: bench\r\nAccept: {accept}\r\n\r\n".encode()
 
 
+def request(method: str, path: str, body: bytes = b"", *, kind: str = "application/json") -> bytes:
+    """A request with a body."""
+    head = f"{method} {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: {kind}\r\n"
+    return head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
 def patch(path: str, body: bytes) -> bytes:
     """A merge patch of the object at `path`."""
-    head = f"PATCH {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/merge-patch+json\r\n"
-    return head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    return request("PATCH", path, body, kind="application/merge-patch+json")
 
 
 def parse_head(head: bytes) -> tuple[int, int]:
@@ -181,6 +186,60 @@ class Epoll:
     def _want(self, fd: int, *, write: bool) -> None:
         (self._writing.add if write else self._writing.discard)(fd)
         self._epoll.modify(fd, select.EPOLLIN | (select.EPOLLOUT if write else 0))
+
+
+class Exchange:
+    """A connection that stays, with one request at a time; `on_answer(status, body)` gets what comes back.
+
+    Raises Violation (from the epoll's turn): the server closes it, or sends more than an answer.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        context: ssl.SSLContext,
+        epoll: Epoll,
+        on_answer: Callable[[int, bytes], None],
+    ) -> None:
+        self._connection = TlsClient(endpoint, context, b"", self._on_data)
+        self._on_answer = on_answer
+        self._buffer = bytearray()
+        self._head = self._end = 0  # of the answer that is coming; 0: not known yet
+        self._status = 0
+        epoll.add(self._connection)
+
+    @property
+    def ready(self) -> bool:
+        return self._connection.open
+
+    def ask(self, data: bytes) -> None:
+        self._connection.send(data)
+
+    def _on_data(self, _: TlsClient, data: bytes) -> None:
+        if not data:
+            raise Violation("the server closed a connection")
+        self._buffer += data
+        if not self._end:
+            self._begin()
+        if not self._end or len(self._buffer) < self._end:
+            return
+        if len(self._buffer) > self._end:
+            raise Violation("the server sent more than an answer")
+        body = bytes(memoryview(self._buffer)[self._head :])
+        self._buffer = bytearray()
+        self._end = 0
+        self._on_answer(self._status, body)
+
+    def _begin(self) -> None:
+        """Look for the end of the head."""
+        at = self._buffer.find(b"\r\n\r\n")
+        if at < 0:
+            return
+        self._status, length = parse_head(bytes(self._buffer[: at + 2]))
+        if length < 0:
+            raise Violation("an answer has no Content-Length")
+        self._head = at + 4
+        self._end = self._head + length
 
 
 class ChunkedBody:

@@ -20,7 +20,7 @@ from raftkube.net.tcp import TcpNetwork
 from raftkube.store.client import StoreClient
 
 MARK: Final = "bench/mark"
-_PADDING: Final = "bench/padding"
+PADDING: Final = "bench/padding"
 _TOGETHER: Final = 50  # puts in one transaction's time
 NAMESPACES: Final = ("bench-0", "bench-1")
 
@@ -70,7 +70,7 @@ def pod(number: int, *, padding: int = 0) -> dict[str, Any]:
             "name": name(number),
             "namespace": NAMESPACES[number % 2],
             "labels": {"half": "ab"[number // 2 % 2], "app": "bench"},
-            "annotations": {MARK: mark(0, 0), _PADDING: "x" * padding},
+            "annotations": {MARK: mark(0, 0), PADDING: "x" * padding},
         },
         "spec": {
             "nodeName": f"node-{number // 4 % 2}",
@@ -96,9 +96,7 @@ def fill(cluster: ApiCluster, count: int, object_bytes: int) -> int:
     Raises BenchError: a pod without padding is larger than that.
     """
     for namespace in NAMESPACES:
-        cluster.request("POST", "/api/v1/namespaces", _namespace(namespace))
-        account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}}
-        cluster.request("POST", f"/api/v1/namespaces/{namespace}/serviceaccounts", account)
+        make_namespace(cluster, namespace)
     made = cluster.request("POST", f"/api/v1/namespaces/{NAMESPACES[0]}/pods", pod(0))
     bare = len(orjson.dumps(made))
     if bare > object_bytes:
@@ -108,8 +106,12 @@ def fill(cluster: ApiCluster, count: int, object_bytes: int) -> int:
     return len(orjson.dumps(found))
 
 
-def _namespace(name_: str) -> dict[str, Any]:
-    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name_}}
+def make_namespace(cluster: ApiCluster, name_: str) -> None:
+    """With the service account that its pods need."""
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name_}}
+    cluster.request("POST", "/api/v1/namespaces", namespace)
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}}
+    cluster.request("POST", f"/api/v1/namespaces/{name_}/serviceaccounts", account)
 
 
 def as_stored(made: dict[str, Any], number: int, padding: int) -> dict[str, Any]:

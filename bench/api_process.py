@@ -21,6 +21,7 @@ from bench.errors import BenchError, Violation
 KINDS: Final = {
     "list": "bench.api_lister", "watch": "bench.api_watchers", "write": "bench.api_writer",
     "bare": "bench.api_bare", "idle": "bench.api_sleepers", "lease": "bench.api_lease",
+    "rates": "bench.api_rater",
 }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ import orjson
 
 from bench import api_pods
 from bench.api_cluster import client_context
-from bench.api_http import Epoll, TlsClient, parse_head, patch
+from bench.api_http import Epoll, Exchange, patch
 from bench.api_pods import MARK, View
 from bench.api_process import Orders, report
 from bench.api_progress import Progress
@@ -99,31 +99,19 @@ class _Writer:
 
     def __init__(self, load: _Load, endpoint: Endpoint, context: Any, epoll: Epoll) -> None:
         self._load = load
-        self._connection = TlsClient(endpoint, context, b"", self._on_data)
-        self._buffer = b""
+        self._exchange = Exchange(endpoint, context, epoll, self._on_answer)
         self._at = (0, 0, 0.0)
-        epoll.add(self._connection)
 
     @property
     def ready(self) -> bool:
-        return self._connection.open
+        return self._exchange.ready
 
     def write(self, number: int, sequence: int) -> None:
         body = {"metadata": {"annotations": {MARK: api_pods.mark(sequence, time.monotonic_ns())}}}
         self._at = (number, sequence, time.perf_counter())
-        self._connection.send(patch(api_pods.path(number), orjson.dumps(body)))
+        self._exchange.ask(patch(api_pods.path(number), orjson.dumps(body)))
 
-    def _on_data(self, _: TlsClient, data: bytes) -> None:
-        if not data:
-            raise Violation("the API server closed a writer's connection")
-        self._buffer += data
-        end = self._buffer.find(b"\r\n\r\n")
-        if end < 0:
-            return
-        status, length = parse_head(self._buffer[: end + 2])
-        if len(self._buffer) < end + 4 + length:
-            return
-        body, self._buffer = self._buffer[end + 4 :], b""
+    def _on_answer(self, status: int, body: bytes) -> None:
         if status != 200:
             raise Violation(f"a patch was answered {status}: {body[:200].decode()}")
         number, sequence, started = self._at

@@ -81,7 +81,8 @@ class Side:
 
     def start(self) -> None:
         """Raises BenchError: a member did not start; its last line is told."""
-        self._processes = [self._spawn(number) for number in range(MEMBERS)]
+        for number in range(MEMBERS):  # one by one: `stop` must know those of a start that is broken off
+            self._processes.append(self._spawn(number))
 
     def _spawn(self, number: int) -> subprocess.Popen[bytes]:
         command = self._ours(number) if self.protocol == "ours" else self._etcd(number)

@@ -180,11 +180,16 @@ def _doubts(load: WatchLoad, told: dict[str, Any]) -> list[str]:
     return doubts
 
 
-def _side_doubts(load: WatchLoad, told: dict[str, Any]) -> Iterator[str]:
+def busy_doubts(told: dict[str, Any]) -> Iterator[str]:
+    """Of a side's figures: a generator, or the machine, was too busy."""
     if told["generator_busy"] > BUSY_MAX:
         yield f"a generator was busy {told['generator_busy']:.0%} of the time and may be the limit"
     if told["others_busy"] > OTHERS_MAX:
         yield f"other programs used {told['others_busy']:.0%} of the processors"
+
+
+def _side_doubts(load: WatchLoad, told: dict[str, Any]) -> Iterator[str]:
+    yield from busy_doubts(told)
     asked = told.get("asked_puts_per_s", load.rate)
     if asked and told["rate"] < KEPT_MIN * asked * load.watchers / load.prefixes:
         yield f"{told['rate']:.0f}/s were delivered where {asked:g} writes a second were asked for"
