@@ -1,8 +1,9 @@
 """A bare TLS socket loop: what this machine can do with the same bytes, without an API server.
 
 It knows no HTTP beyond the end of a request. body: answers each request with the same bytes, one connection
-after another. answer: the same for many connections at once, once it has a request to its last byte. replay:
-waits for all watchers, then sends each of them the same chunks, one after another. accept: a head and silence.
+after another. answer: the same for many connections at once, each when a request's last byte has come.
+replay: waits for all watchers, then sends each of them the same chunks, one after another. accept: a head,
+then silence.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Clients that ask one thing after another, each on connections that stay: how many a second, how long each.
 
-The work and its checks are scripts (`bench.api_rate_work`); here they are given sockets and a clock. A latency
-runs from before a request is sent until its answer is complete; the checks do not count into it.
+The work and its checks are scripts (`bench.api_rate_work`); here they are given sockets and a clock. A
+latency runs from before a request is sent until its answer is complete; the checks do not count into it.
 """
 
 from __future__ import annotations

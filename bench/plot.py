@@ -1,4 +1,4 @@
-"""A watch report as a picture: bars on a logarithmic scale, one panel a figure, no library between."""
+"""Reports as a picture: bars on a logarithmic scale, one panel a figure, no library between."""
 
 from __future__ import annotations
 
@@ -6,14 +6,32 @@ import math
 from typing import Any, Final, NamedTuple
 from xml.sax.saxutils import escape
 
-_WIDTH: Final = 960
-_LEFT: Final = 330
+_WIDTH: Final = 1110
+_LEFT: Final = 480
 _BAR: Final = 12
 _GAP: Final = 12
 _HEAD: Final = 46
 _FONT: Final = "font-family='sans-serif' font-size='11'"
 _COLORS: Final = {"ours": "#2563eb", "peer": "#f59e0b", "bare": "#9ca3af"}
 _NAMES: Final = {"ours": "raftkube", "peer": "etcd", "bare": "bare socket loop"}
+# Of each bench that is drawn: panels, and the figure that a panel shows.
+PANELS: Final = {
+    "watch": {
+        "deliveries a second": "rate",
+        "CPU seconds of the server for a million deliveries": "cpu_s_per_million",
+    },
+    "api-watch": {
+        "API: deliveries a second": "rate",
+        "API: CPU seconds of the servers for a million deliveries": "cpu_s_per_million",
+    },
+    "api-list": {"API: MB of lists a second": "mb_per_s"},
+    "api-rates": {
+        "API: operations a second": "rate",
+        "API: p99 of an operation, ms": "p99_ms",
+        "API: CPU seconds of the servers for 1,000 operations": "cpu_s_per_1000",
+    },
+    "api-idle": {"API: seconds until all watches are served again": "reconnected_s"},
+}
 
 
 class Bar(NamedTuple):
@@ -29,26 +47,33 @@ Group = tuple[str, list[Bar]]
 
 
 def draw_report(report: dict[str, Any]) -> bytes:
-    """The SVG of a report of `watch`, or of several put together."""
-    cases = [(case["case"].removeprefix("watch: "), case) for case in report["runs"]]
-    rates = [(name, _bars(case, "rate")) for name, case in cases]
-    costs = [(name, _bars(case, "cpu_s_per_million")) for name, case in cases]
-    panels = [("deliveries a second", rates), ("CPU seconds of the server for a million deliveries", costs)]
+    """The SVG of a report, or of several put together, whose runs then say their `bench` themselves."""
+    panels: list[tuple[str, list[Group]]] = []
+    for bench, figures in PANELS.items():
+        cases = [case for case in report["runs"] if case.get("bench", report.get("bench")) == bench]
+        for title, key in figures.items():
+            if cases:
+                panels.append((title, [(_label(case), _bars(case, key)) for case in cases]))
     waits = [
-        (f"{name}, at {step['share']} %", _bars(step, "p99_ms"))
-        for name, case in cases
-        for step in case["steps"]
+        (f"{_label(case)}, at {step['share']} %", _bars(step, "p99_ms"))
+        for case in report["runs"]
+        for step in case.get("steps", ())
     ]
     if waits:
         panels.append(("p99 from write to delivery, ms, at shares of etcd's highest rate", waits))
     return _page(panels, f"commit {report['commit']}, verdict {report['verdict']}").encode()
 
 
+def _label(case: dict[str, Any]) -> str:
+    """Without the bench's name, which the panel says."""
+    return str(case["case"]).partition(": ")[2]
+
+
 def _bars(place: dict[str, Any], key: str) -> list[Bar]:
     return [
         Bar(side, place[side][key], place[side].get(f"{key}_min", 0), place[side].get(f"{key}_max", 0))
         for side in _COLORS
-        if side in place
+        if key in place.get(side, ())
     ]
 
 

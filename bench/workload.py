@@ -16,6 +16,7 @@ from typing import Any, Final
 import orjson
 
 from bench.errors import BenchError, Violation
+from bench.plot import PANELS
 
 _OWN: Final = ("--out", "--seed", "--plot", "--data-dir")
 
@@ -89,12 +90,12 @@ def run_workload(
 
 
 def put_together(out: Path, names: list[str]) -> dict[str, Any]:
-    """One report of all that `watch` measured, for one picture."""
+    """One report of all that was measured and can be drawn, for one picture."""
     reports = [orjson.loads((out / f"{name}.json").read_bytes()) for name in names]
-    watched = [report for report in reports if report["bench"] == "watch"]
-    verdicts = {report["verdict"] for report in watched}
+    drawn = [report for report in reports if report["bench"] in PANELS]
+    verdicts = {report["verdict"] for report in drawn}
     return {
-        "runs": [case for report in watched for case in report["runs"]],
-        "commit": ", ".join(sorted({report["commit"] for report in watched})),
+        "runs": [case | {"bench": report["bench"]} for report in drawn for case in report["runs"]],
+        "commit": ", ".join(sorted({report["commit"] for report in drawn})),
         "verdict": "ok" if verdicts == {"ok"} else "unknown",
     }
