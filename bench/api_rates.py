@@ -31,6 +31,7 @@ from bench.watch_run import busy_doubts, summary
 
 _WARM_UP_S: Final = 1.0
 _BARE_S_MAX: Final = 3.0
+_TO_DELETE: Final = 1.5  # what is deleted was created in so many times the seconds that are measured
 _SLACK_S: Final = 150.0
 _SIZE_IN: Final = "rates-size"
 Say = Callable[[str], None]
@@ -127,10 +128,12 @@ class _RateBench:
 
     def _ours(self, verb: str) -> dict[str, Any]:
         clients, cluster, seconds = self._clients, self._cluster, self._options.seconds
-        if verb == "delete":  # there must be something to delete: what so long a time makes
-            clients.measure("create", seconds + _WARM_UP_S, [], [], warm_up_s=0.0)
+        warm_up_s = _WARM_UP_S
+        if verb == "delete":  # every client must have something to delete, and not use it up before it counts
+            clients.measure("create", seconds * _TO_DELETE, [], [], warm_up_s=0.0)
+            warm_up_s = 0.0
         servers = [cluster.pid(number) for number in range(self._servers)]
-        told = clients.measure(verb, seconds, servers, cluster.store.pids())
+        told = clients.measure(verb, seconds, servers, cluster.store.pids(), warm_up_s=warm_up_s)
         clients.keep(self._folder)
         return told | {"verified": clients.to_the_end("check")}
 

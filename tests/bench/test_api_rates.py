@@ -292,9 +292,9 @@ def test_a_short_run_verifies_what_it_counts(tmp_path: Path) -> None:
         "--servers",
         "2",
         "--clients",
-        "3",
+        "4",
         "--seconds",
-        "0.5",
+        "2",
     ]
     command += ["--repeat", "1", "--seed", "7", "--out", str(out), "--data-dir", str(tmp_path / "data")]
     done = subprocess.run(command, capture_output=True, check=False, timeout=300)
