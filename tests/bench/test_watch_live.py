@@ -21,7 +21,10 @@ from bench.workload import put_together, read_workload, run_workload
 from raftkube.errors import WatchEnded
 from raftkube.wire import rpc
 
-FROZEN = {"watch": "a8c4e6966377508cc11bca25567c52b2bce66ac1ee42f840c264cc930cbc3b86"}
+FROZEN = {
+    "api": "66e29de2d91d1827ef064ad491a3cd20d865057b4689f6d119dde92a4cd70db9",
+    "watch": "a8c4e6966377508cc11bca25567c52b2bce66ac1ee42f840c264cc930cbc3b86",
+}
 WORKLOADS = Path(__file__).parents[2] / "bench" / "workloads"
 
 
@@ -156,7 +159,8 @@ def test_reports_are_put_together(tmp_path: Path) -> None:
         report = {"bench": bench, "runs": [{"case": f"c{number}"}], "commit": "abc", "verdict": verdict}
         (tmp_path / f"r{number}.json").write_bytes(orjson.dumps(report))
     together = put_together(tmp_path, ["r0", "r1", "r2"])
-    assert together == {"runs": [{"case": "c0"}, {"case": "c1"}], "commit": "abc", "verdict": "unknown"}
+    runs = [{"case": "c0", "bench": "watch"}, {"case": "c1", "bench": "watch"}]
+    assert together == {"runs": runs, "commit": "abc", "verdict": "unknown"}
 
 
 NO_SEED = '{"name":"x","version":1,"seed":"y","cases":[]}'

@@ -1,4 +1,4 @@
-"""Workload files: what they list can be run as it stands, and becomes one picture."""
+"""The workload of the API: what it lists, and that its reports become one picture."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-import click
 import orjson
-import pytest
 
 from bench.__main__ import cli
 from bench.errors import BenchError
 from bench.plot import draw_report
 from bench.workload import put_together, read_workload, run_workload
 
-FILES = sorted((Path(__file__).parents[2] / "bench" / "workloads").glob("*.json"))
+API = Path(__file__).parents[2] / "bench" / "workloads" / "api.json"
 
 
 def parsed(words: list[str]) -> dict[str, Any]:
@@ -24,18 +22,9 @@ def parsed(words: list[str]) -> dict[str, Any]:
     return command.make_context(words[0], list(words[1:])).params
 
 
-@pytest.mark.parametrize("file", FILES, ids=[file.stem for file in FILES])
-def test_every_case_is_a_command_line_of_the_bench(file: Path) -> None:
-    workload = read_workload(file)
-    assert workload.name == file.stem
-    for _, words in workload.cases:
-        params = parsed([*words, "--repeat", "1", "--seed", "1", "--out", "x"])
-        assert (params["repeat"], params["seed"], params["out"]) == (1, 1, "x")
-
-
 def test_the_api_s_workload_has_what_is_to_be_measured() -> None:
-    cases = dict(read_workload(FILES[0].with_name("api.json")).cases)
-    told = {name: parsed(words) for name, words in cases.items()}
+    cases = dict(read_workload(API).cases)
+    told = {name: parsed([*words, "--repeat", "1"]) for name, words in cases.items()}
     watched = [params for name, params in told.items() if name.startswith("api-watch")]
     assert {count for params in watched for count in params["watchers"]} == {1_000}
     assert all(params["object_bytes"] == (1_100, 4_096) for params in watched)
@@ -47,11 +36,6 @@ def test_the_api_s_workload_has_what_is_to_be_measured() -> None:
     assert told["api-rates"]["servers"] == (1, 2, 3)
     assert len(told["api-rates"]["verbs"]) == 6
     assert told["api-idle"]["watchers"] == 10_000
-
-
-def test_a_wrong_option_would_be_found() -> None:
-    with pytest.raises(click.UsageError):
-        parsed(["api-rates", "--verb", "explode"])
 
 
 SIDE = {"rate": 100.0, "p99_ms": 5.0, "cpu_s_per_1000": 0.5, "mb_per_s": 300.0, "reconnected_s": 4.0}
