@@ -92,7 +92,8 @@ class Connection(Protocol):
         ...
 
     async def handshake(self) -> None:
-        """Finish the TLS handshake (at once without TLS). Called once, by whoever accepted."""
+        """Finish the TLS handshake (at once without TLS). Called once, by whoever accepted. Raises
+        trio.TooSlowError: the other end took more than HANDSHAKE_TIMEOUT_S, what this end took apart."""
         ...
 
     def send_nowait(self, data: bytes) -> bool:

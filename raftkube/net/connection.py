@@ -7,13 +7,16 @@ has no such send, and the watch hub needs one.
 
 from __future__ import annotations
 
+import math
 import select
 import socket
 import ssl
+from contextlib import nullcontext
 from typing import Any, Final
 
 import trio
 
+from raftkube.limits import HANDSHAKE_TIMEOUT_S
 from raftkube.net import PeerIdentity
 
 _TLS_READ_BYTES: Final = 262_144
@@ -25,10 +28,18 @@ _SHUTDOWN_ERRORS = (OSError, ssl.SSLError)
 
 
 class SocketConnection:
-    """A connected non-blocking socket; `context` makes it TLS (server side unless a name is given)."""
+    """A connected non-blocking socket; `context` makes it TLS (server side unless a name is given).
+
+    turns: taken for each step of a handshake. A step computes for about a millisecond, and ten thousand
+    clients that come back at once are all ready at once: whoever is connected already is served between them.
+    """
 
     def __init__(
-        self, sock: socket.socket, context: ssl.SSLContext | None, server_hostname: str | None = None
+        self,
+        sock: socket.socket,
+        context: ssl.SSLContext | None,
+        server_hostname: str | None = None,
+        turns: trio.Semaphore | None = None,
     ) -> None:
         sock.setblocking(False)
         self._sock = sock
@@ -39,6 +50,7 @@ class SocketConnection:
         self._waited = False  # the receive at hand has let other tasks run
         self._out = bytearray()
         self._flush_lock = trio.Lock()
+        self._turns = turns
         self._tls: ssl.SSLObject | None = None
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
@@ -59,19 +71,33 @@ class SocketConnection:
         if self._tls is None:
             await trio.lowlevel.checkpoint()
             return
-        while True:
-            try:
-                self._tls.do_handshake()
-                break
-            except ssl.SSLWantReadError:
+        with trio.fail_after(HANDSHAKE_TIMEOUT_S) as patience:
+            while not await self._shake_hands(self._tls, patience):
                 await self._flush_tls()
                 await self._feed()
-            except ssl.SSLError as error:
-                with trio.move_on_after(1):
-                    await self._flush_tls_quietly()  # the alert says why to the other end
-                raise trio.BrokenResourceError(f"TLS handshake failed: {error.reason or error}") from error
-        await self._flush_tls()
+            await self._flush_tls()
+        self._turns = None
         self._peer = _identity(self._tls)
+
+    async def _shake_hands(self, tls: ssl.SSLObject, patience: trio.CancelScope) -> bool:
+        """One step; whether it was the last. The wait for its turn is not the other end's fault."""
+        left_s, patience.deadline = patience.deadline - trio.current_time(), math.inf
+        async with self._turns or nullcontext():
+            patience.deadline = trio.current_time() + left_s
+            try:
+                self._step(tls)
+            except ssl.SSLWantReadError:
+                return False
+            except ssl.SSLError as error:
+                failure = error
+            else:
+                return True
+        with trio.move_on_after(1):
+            await self._flush_tls_quietly()  # the alert says why to the other end
+        raise trio.BrokenResourceError(f"TLS handshake failed: {failure.reason or failure}") from failure
+
+    def _step(self, tls: ssl.SSLObject) -> None:
+        tls.do_handshake()
 
     def send_nowait(self, data: bytes) -> bool:
         self._check_open()

@@ -22,7 +22,6 @@ import trio
 
 from raftkube.api.status import ApiError, internal_error
 from raftkube.clock import Clock, SystemClock
-from raftkube.limits import HANDSHAKE_TIMEOUT_S
 from raftkube.net import Address, Connection, Listener, PeerIdentity
 from raftkube.net.http import AnyResponse, Handler, Request, Response, StreamResponse, UpgradeResponse
 from raftkube.net.http_parser import HttpLimits, Parsed, RequestParser, http_error, to_request
@@ -127,8 +126,7 @@ class _Server:
 
     async def connection(self, connection: Connection) -> None:
         try:
-            with trio.fail_after(HANDSHAKE_TIMEOUT_S):
-                await connection.handshake()
+            await connection.handshake()
             conversation = _Conversation(self, connection)
             refusal = None if self.admit is None else self.admit(connection.peer)
             await (conversation.run() if refusal is None else conversation.refuse(refusal))

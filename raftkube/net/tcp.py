@@ -8,12 +8,12 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import Callable
+from typing import Final
 
 import structlog
 import trio
 
 from raftkube.errors import ConfigError
-from raftkube.limits import HANDSHAKE_TIMEOUT_S
 from raftkube.net import Address, Connection, ConnectionHandler, Listener, TlsFiles
 from raftkube.net.connection import SocketConnection
 from raftkube.net.tls import TlsContexts
@@ -21,7 +21,11 @@ from raftkube.net.tls import TlsContexts
 log = structlog.get_logger(__name__)
 
 _ACCEPT_RETRY_ERRNOS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-_ACCEPT_BACKLOG = 1024
+_ACCEPT_BACKLOG: Final = (
+    65_535  # the system's limit is lower; what finds no place is sent again seconds later
+)
+_ACCEPTS_IN_A_ROW: Final = 32
+HANDSHAKE_STEPS_AT_ONCE: Final = 2  # of one listener, between two looks at who else is ready
 
 
 class TcpNetwork:
@@ -46,6 +50,8 @@ class TcpNetwork:
                 await connection.handshake()
             except trio.BrokenResourceError as error:
                 raise ConnectionError(f"{address}: {error}") from error
+            except trio.TooSlowError as error:
+                raise ConnectionError(f"{address}: no TLS handshake in time") from error
         except BaseException:
             connected.close()
             raise
@@ -76,6 +82,8 @@ class TcpListener:
     def __init__(self, sock: socket.socket, context: Callable[[], ssl.SSLContext] | None) -> None:
         self._sock = sock
         self._context = context
+        self._turns = trio.Semaphore(HANDSHAKE_STEPS_AT_ONCE)
+        self._in_a_row = 0
         name = sock.getsockname()
         self._address = Address(name[0], name[1])
         self._closed = False
@@ -92,15 +100,18 @@ class TcpListener:
                 sock, _ = self._sock.accept()
                 break
             except (BlockingIOError, ConnectionError):
+                self._in_a_row = 0
                 await trio.lowlevel.wait_readable(self._sock)
             except OSError as error:
                 if error.errno not in _ACCEPT_RETRY_ERRNOS:
                     raise
                 log.warning("accept_failed", address=str(self._address), error=str(error))
                 await trio.sleep(0.1)
-        await trio.lowlevel.checkpoint()
+        self._in_a_row = (self._in_a_row + 1) % _ACCEPTS_IN_A_ROW
+        if not self._in_a_row:  # so that a storm does not overflow the backlog, nor keep others waiting
+            await trio.lowlevel.checkpoint()
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return SocketConnection(sock, None if self._context is None else self._context())
+        return SocketConnection(sock, None if self._context is None else self._context(), turns=self._turns)
 
     async def aclose(self) -> None:
         if not self._closed:
@@ -125,8 +136,7 @@ async def serve(
 
     async def one(connection: Connection) -> None:
         try:
-            with trio.fail_after(HANDSHAKE_TIMEOUT_S):
-                await connection.handshake()
+            await connection.handshake()
             await handler(connection)
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError) as error:
             log.debug("connection_ended", error=str(error) or type(error).__name__)

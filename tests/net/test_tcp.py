@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ssl
 from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from raftkube.clock import SystemClock
 from raftkube.cluster.certificates import Authority
 from raftkube.errors import ConfigError
 from raftkube.net import Address, Connection, TlsFiles, parse_address
+from raftkube.net.connection import SocketConnection
 from raftkube.net.tcp import TcpNetwork, serve
 
 LOOPBACK = Address("127.0.0.1", 0)
@@ -109,6 +112,72 @@ async def test_garbage_and_silence_do_not_end_the_server(tls_pair: tuple[TlsFile
         for connection in (garbage, silent, good):
             connection.abort()
         nursery.cancel_scope.cancel()
+
+
+class _Rounds(trio.abc.Instrument):
+    """Counts how often the event loop looked who is ready."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def before_io_wait(self, timeout: float) -> None:
+        self.count += 1
+
+
+async def test_others_are_served_between_the_steps_of_handshakes(
+    tls_pair: tuple[TlsFiles, TlsFiles], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many clients that come at once are ready at once; each step of theirs is a millisecond of computing."""
+    rounds = _Rounds()
+    steps: dict[int, int] = {}
+    original = SocketConnection._step
+
+    def step(self: SocketConnection, tls: ssl.SSLObject) -> None:
+        if tls.server_side:
+            steps[rounds.count] = steps.get(rounds.count, 0) + 1
+        original(self, tls)
+
+    monkeypatch.setattr(SocketConnection, "_step", step)
+    trio.lowlevel.add_instrument(rounds)
+    network = TcpNetwork()
+    listener = await network.listen(LOOPBACK, tls_pair[0])
+    crowd = [await network.connect(listener.address, None) for _ in range(40)]
+    for connection in crowd:
+        await connection.send_all(_client_hello(tls_pair[1]))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve, listener, _echo)
+        with trio.fail_after(20):
+            for connection in crowd:
+                assert await connection.receive_some()  # the server's part
+        nursery.cancel_scope.cancel()
+    for connection in crowd:
+        connection.abort()
+    trio.lowlevel.remove_instrument(rounds)
+    assert sum(steps.values()) >= 40
+    assert max(steps.values()) <= 2  # it is 32, as many as are accepted in a row, if nothing limits it
+
+
+def _client_hello(files: TlsFiles) -> bytes:
+    sent = ssl.MemoryBIO()
+    context = ssl.create_default_context(cafile=files.ca_file)
+    client = context.wrap_bio(ssl.MemoryBIO(), sent, server_hostname="localhost")
+    with pytest.raises(ssl.SSLWantReadError):
+        client.do_handshake()
+    return sent.read()
+
+
+async def test_a_client_that_stops_in_its_handshake_is_let_go(
+    tls_pair: tuple[TlsFiles, TlsFiles], autojump_clock: trio.testing.MockClock
+) -> None:
+    network = TcpNetwork()
+    listener = await network.listen(LOOPBACK, tls_pair[0])
+    silent = await network.connect(listener.address, None)
+    accepted = await listener.accept()
+    with pytest.raises(trio.TooSlowError):
+        await accepted.handshake()
+    accepted.abort()
+    silent.abort()
+    await listener.aclose()
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
