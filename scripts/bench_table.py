@@ -48,7 +48,8 @@ def watches() -> list[str]:
     """A row a case, and one for each share of etcd's highest rate: rates, p99, the processor's seconds for a
     million deliveries."""
     lines = [
-        "| case | raftkube /s | etcd /s | ratio | bare loop /s | p99 ms, raftkube / etcd / bare | CPU s a million |",
+        "| case | raftkube /s | etcd /s | ratio | bare loop /s | p99 ms, raftkube / etcd / bare |"
+        " CPU s a million |",
         "|---|---|---|---|---|---|---|",
     ]
     for run in (run for name in WATCHES for run in _read(name)["runs"]):
