@@ -281,6 +281,7 @@ def test_the_figures_of_several_generators() -> None:
 
 
 @pytest.mark.e2e
+@pytest.mark.long
 def test_a_short_run_verifies_what_it_counts(tmp_path: Path) -> None:
     out = tmp_path / "report.json"
     verbs = ["get", "list", "create", "update", "patch", "delete"]

@@ -33,6 +33,7 @@ def test_seeds_with_all_faults(seed: int) -> None:
 SIEVE = ("stale-apiserver", "intermediate-crash", "unobserved-event", "crash-at-bind", "two-leaders")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fault", SIEVE)
 def test_perturbations_have_their_effect(fault: str) -> None:
     shortest, longest = FAULTS[fault].lasts_s

@@ -65,7 +65,9 @@ def test_seeds_of_every_kind_of_fault_are_valid(seed: int) -> None:
     assert outcome.verdict.checked["operations"] > 20
 
 
-@pytest.mark.parametrize("seed", [*range(100, 120)])
+@pytest.mark.parametrize(
+    "seed", [*range(100, 104), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(104, 120))]
+)
 def test_light_load_for_long(seed: int) -> None:
     """Together with what else is simulated more than two hours in each run of the tests."""
     outcome = run_store_plan(light(draw_store_plan(seed, 360.0)))
@@ -91,6 +93,7 @@ def test_one_plan_one_trace() -> None:
     assert len(traces) == 1
 
 
+@pytest.mark.long
 def test_every_fault_of_the_table_hits_somebody() -> None:
     """Each by itself, three times, on a store that is well otherwise."""
     for name in WORLDS["store"].faults:
@@ -260,11 +263,11 @@ def test_a_planted_bug_is_found_and_its_plan_shrinks() -> None:
 
 def _plans() -> Iterator[Any]:
     for file in sorted(SEEDS.glob("*.json")):
-        slow = file.stem in ("cluster-failed-pod-runs-again", "cluster-two-leaders-one-token")
+        slow = file.stem.startswith("cluster-") and file.stem != "cluster-create-carried-out-late"
         yield pytest.param(file, id=file.stem, marks=pytest.mark.long if slow else ())
 
 
-@pytest.mark.parametrize("file", _plans())
+@pytest.mark.parametrize("file", list(_plans()))
 def test_what_once_failed_is_valid_now(file: Path) -> None:
     """Each is a plan under which the product broke a promise (docs/BUGS.md tells the stories)."""
     plan, _ = read_plan(file)
