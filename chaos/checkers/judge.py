@@ -11,9 +11,9 @@ from chaos.checkers.election import check_election
 from chaos.checkers.history import History, no_collection
 from chaos.checkers.linearizability import check_linearizability
 from chaos.checkers.liveness import check_liveness
-from chaos.checkers.log import read_log
+from chaos.checkers.log import log_so_far, read_log
 from chaos.checkers.members import check_members
-from chaos.checkers.revision_order import check_revision_order
+from chaos.checkers.revision_order import check_claims, check_revision_order
 from chaos.checkers.verdict import Verdict
 from chaos.checkers.watches import check_watches
 
@@ -58,6 +58,8 @@ def judge(history: History) -> Verdict:
             versions = check_revision_order(history, log, verdict)
             check_watches(history, versions, verdict)
             check_api_watches(history, verdict)
+        else:
+            check_claims(history, log_so_far(history), verdict)
         check_linearizability(history, verdict)
         check_members(history, verdict)
         check_election(history, verdict)

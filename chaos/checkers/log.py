@@ -38,6 +38,12 @@ def read_log(history: History, verdict: Verdict) -> Log:
     return log
 
 
+def log_so_far(history: History) -> Log:
+    """What the complete watch has, wherever it ends."""
+    watch = history.log_watch
+    return _changes(watch.events, history.header.get("prefix", "")) if watch else {}
+
+
 def _changes(events: list[dict[str, Any]], prefix: str) -> Log:
     """Keys outside the workload's prefix belong to others (the control plane): they take revisions."""
     log: Log = {}

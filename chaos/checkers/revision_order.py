@@ -33,6 +33,7 @@ Versions = dict[str, dict[int, tuple[KeyValue | None, KeyValue | None]]]
 
 _new: Final = tuple.__new__  # a named tuple without detours
 _READS: Final = frozenset(("get", "range"))
+_WRITES: Final = frozenset(("put", "delete", "txn"))
 # They answer with something that the model does not know.
 _NOT_REPLAYED: Final = frozenset(("hash", "compact", "lease_grant", "lease_keep_alive", "lease_revoke"))
 
@@ -44,6 +45,17 @@ def check_revision_order(history: History, log: Log, verdict: Verdict) -> Versio
     order = _RevisionOrder(history, log, verdict)
     order.place()
     return order.replay()
+
+
+def check_claims(history: History, log: Log, verdict: Verdict) -> None:
+    """What a log without its end still tells: an acknowledged write is where it was acknowledged, or lost."""
+    order = _RevisionOrder(history, log, verdict)
+    last = max(log, default=0)  # of which a part may be missing
+    for operation in history.operations:
+        if operation["outcome"] == "ok" and operation["kind"] in _WRITES:
+            changes, revision = acknowledged_changes(operation), operation["revision"]
+            if changes and revision in log and revision < last:
+                order.claim(operation, revision, changes)
 
 
 class _RevisionOrder:
@@ -75,7 +87,7 @@ class _RevisionOrder:
                 if log.get(revision) == wanted and revision not in explained:
                     explained[revision] = operation
                 else:
-                    self._claim(operation, revision, acknowledged_changes(operation))
+                    self.claim(operation, revision, acknowledged_changes(operation))
             elif kind in _READS:
                 is_read = 1
                 reads[revision].append(operation)
@@ -90,12 +102,13 @@ class _RevisionOrder:
         """Whether it has the place of a read. A revoke of a lease without keys changes nothing."""
         changes = acknowledged_changes(operation)
         if changes:
-            self._claim(operation, revision, changes)
+            self.claim(operation, revision, changes)
         elif kind not in _NOT_REPLAYED:
             self._reads[revision].append(operation)
         return not changes and kind != "lease_revoke"
 
-    def _claim(self, operation: Operation, revision: int, wanted: list[Change]) -> None:
+    def claim(self, operation: Operation, revision: int, wanted: list[Change]) -> None:
+        """An acknowledged write says that `revision` is its own."""
         found = self._log.get(revision)
         # A revision's changes have no two of one key.
         if found is None or not (found == wanted or sorted(found, key=_key) == sorted(wanted, key=_key)):

@@ -211,3 +211,26 @@ def test_what_is_shown_first_has_each_broken_promise_once_before_any_twice() -> 
     for invariant, sentence in (("S1b", "a"), ("S1b", "b"), ("V2", "c"), ("S1b", "d")):
         verdict.add(invariant, sentence)
     assert [violation.sentence for violation in verdict.first(3)] == ["a", "c", "b"]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_lost_write_is_named_though_the_log_breaks_off(seed: int) -> None:
+    whole = lines_of(seed)
+    lines = [line for line in whole if "barrier" not in line]
+    assert broken(lines) == set()
+    written = [
+        line for line in lines
+        if line.get("kind") == "put" and line.get("outcome") == "ok" and line.get("type") == "op"
+    ]  # fmt: skip
+    lost = written[len(written) // 2]
+    # Another write stands where it was acknowledged: the store lost it, and used its revision again.
+    other = {"value": "of another life of the store"}
+    changed = [
+        line | other
+        if line.get("type") == "event" and line["revision"] == lost["revision"] and line["kind"] == "put"
+        else line
+        for line in lines
+    ]
+    verdict = judged(changed)
+    sentences = [each.sentence for each in verdict.violations if each.invariant == "S2"]
+    assert any(text.startswith("lost write: put ") for text in sentences), verdict.violations

